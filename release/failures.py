@@ -46,11 +46,11 @@ class Failure:
     reason: str
 
     def text(self) -> str:
-        """For people: the lines, and the reason last unless the last line says it already."""
+        """For people: the lines, and the reason last, in place of a last line that says it already."""
         lines = list(self.lines)
-        if not lines or self.reason not in lines[-1]:
-            lines.append(self.reason)
-        return "\n".join([f"{self.name}:", *(f"  {line}" for line in lines)])
+        if lines and self.reason in lines[-1]:
+            lines.pop()
+        return "\n".join([f"{self.name}:", *(f"  {line}" for line in [*lines, self.reason])])
 
 
 def explain(client: lightkube.Client, environment: str, deployment: int, name: str) -> str:

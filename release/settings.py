@@ -18,9 +18,9 @@ from typing import Any, Final
 from release.errors import SettingsError
 from release.keys import KEYS, BackupProvider, DataProvider, Key, ServiceType
 
-# The bake calls fewer samples inconclusive; a configuration that can only end so is refused here.
+# Of fewer answers, one slow or failed one decides, or none shows what is wrong.
 MINIMUM_BAKE_SAMPLES: Final = 20
-# So often `steps migrate` tries to get a lock before it gives up.
+# So often `steps migrate` tries to get a lock before it gives up; the pauses in between come on top.
 LOCK_ATTEMPTS: Final = 60
 BAKE_GRACE_SECONDS: Final = 600
 
@@ -158,8 +158,8 @@ class _Check:
         if seconds is None or rate is None or seconds * rate >= MINIMUM_BAKE_SAMPLES:
             return
         self._problems.append(
-            f"release:bakeSeconds {seconds} with release:bakeRate {rate:g} gives {seconds * rate:g} samples, and a "
-            f"bake with fewer than {MINIMUM_BAKE_SAMPLES} is inconclusive; raise the time "
+            f"release:bakeSeconds {seconds} with release:bakeRate {rate:g} gives {seconds * rate:g} samples, and "
+            f"fewer than {MINIMUM_BAKE_SAMPLES} say nothing about errors and latency; raise the time "
             f"({self._set('release:bakeSeconds', str(math.ceil(MINIMUM_BAKE_SAMPLES / rate)))}) or the rate "
             f"({self._set('release:bakeRate', str(math.ceil(MINIMUM_BAKE_SAMPLES / seconds)))})"
         )
@@ -174,8 +174,8 @@ class _Check:
         suffices = math.ceil(timeout * LOCK_ATTEMPTS / 1000 * 2)
         self._problems.append(
             f"release:lockTimeoutMilliseconds {timeout} lets a migration wait {timeout * LOCK_ATTEMPTS / 1000:g} s "
-            f"({LOCK_ATTEMPTS} attempts), no less than release:stepDeadlineSeconds {deadline}; lower the one "
-            f"({self._set('release:lockTimeoutMilliseconds', str(fits))}) or raise the other "
+            f"for a lock ({LOCK_ATTEMPTS} attempts), no less than release:stepDeadlineSeconds {deadline}; lower the "
+            f"one ({self._set('release:lockTimeoutMilliseconds', str(fits))}) or raise the other "
             f"({self._set('release:stepDeadlineSeconds', str(suffices))})"
         )
 

@@ -256,6 +256,7 @@ class _Load:
         self._workers = min(_MOST_WORKERS, math.ceil(bounds.rate * timeout) + 1)
         self._reading: dict[str, Any] | None = None
         self._closing = timeout + 5.0
+        self._ordered = 0
         self._stop = threading.Event()
 
     def run(self, interval: float) -> None:
@@ -280,6 +281,7 @@ class _Load:
             if self._stop.wait(max(due - self._context.monotonic(), 0.0)):
                 return
             self._orders.put((number, due))
+            self._ordered = number + 1
 
     def _gather(self, requests: int, started: float, left: float, interval: float) -> None:
         context, bounds, found = self._context, self._bounds, self._found
@@ -300,7 +302,7 @@ class _Load:
             if now >= next_save:
                 next_save += every
                 context.checkpoint(_data(bounds, found))
-        for _ in range(requests - (found.sent - sent_before)):
+        for _ in range(self._ordered - (found.sent - sent_before)):
             self._count(_Answer(milliseconds=None, error="no answer"))
         # The last request is due one beat before the end.
         if (rest := end - context.monotonic()) > 0:

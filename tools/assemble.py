@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from release.manifest import MANIFEST_NAME, Evidence, Flags, Manifest
+from release.manifest import MANIFEST_NAME, Manifest
 from tools import command, images, lock, source_tree
 from tools.demand import ensure_demand
 from tools.errors import ToolError
@@ -56,8 +56,8 @@ def assemble(version: str) -> Path:
     tree = source_tree.load(version)
     commit = head(ROOT)
     with lock.hold(BUILD / f"{version}.lock", wait=True):
-        folder, digest = _write_tree(tree, commit)
-        suite = _unit_suite(tree, folder, digest)
+        folder = _write_tree(tree, commit)
+        suite = _unit_suite(tree, folder)
         image = images.build_forecast(folder, version, commit.sha)
         return _write_release(tree, commit, folder, suite, image)
 
@@ -67,7 +67,7 @@ def write_tree(version: str) -> Path:
     tree = source_tree.load(version)
     commit = head(ROOT)
     with lock.hold(BUILD / f"{version}.lock", wait=True):
-        return _write_tree(tree, commit)[0]
+        return _write_tree(tree, commit)
 
 
 def head(repository: Path) -> Commit:
@@ -92,7 +92,7 @@ def failures(report: Path) -> list[str]:
     return found if cases else ["the suite has no tests"]
 
 
-def _write_tree(tree: SourceTree, commit: Commit) -> tuple[Path, str]:
+def _write_tree(tree: SourceTree, commit: Commit) -> Path:
     version = tree.definition.version
     folder, mark = BUILD / version, BUILD / f"{version}.tree"
     schema = {"compatible": list(tree.definition.schema_.compatible)}
@@ -103,7 +103,7 @@ def _write_tree(tree: SourceTree, commit: Commit) -> tuple[Path, str]:
         mark.unlink(missing_ok=True)
         tree.write(folder, generated)
         mark.write_text(digest)
-    return folder, digest
+    return folder
 
 
 def _holds(folder: Path, tree: SourceTree, generated: Mapping[str, bytes]) -> bool:
@@ -117,11 +117,12 @@ def _holds(folder: Path, tree: SourceTree, generated: Mapping[str, bytes]) -> bo
     return present == set(names) and all((folder / name).read_bytes() == content for name, content in names.items())
 
 
-def _unit_suite(tree: SourceTree, folder: Path, digest: str) -> Path:
-    """Run the tree's unit suite where it has not passed before on exactly this tree; gives its JUnit report."""
+def _unit_suite(tree: SourceTree, folder: Path) -> Path:
+    """Run the tree's unit suite where it has not passed before on exactly these files; gives its JUnit report."""
     version = tree.definition.version
     report, mark = BUILD / f"{version}.unit.xml", BUILD / f"{version}.unit"
-    passed = hashlib.sha256(f"{digest} {_interpreter()}".encode()).hexdigest()
+    # Without the commit: another one with the same files is proven by the same run.
+    passed = tree.digest(_hash(folder / DEMAND), _interpreter())
     if report.is_file() and _reads(mark) == f"{passed} {_hash(report)}":
         return report
     mark.unlink(missing_ok=True)
@@ -136,7 +137,7 @@ def _unit_suite(tree: SourceTree, folder: Path, digest: str) -> Path:
                 f"Release {version} is not assembled: its unit suite fails, {len(wrong)} of its tests:\n"
                 + "\n".join(f"  {line}" for line in wrong[:20])
                 + f"\nIts output is in {display(log)}. Run it again: cd {display(folder)} && "
-                f"PYTHONPATH=. {display(Path(sys.executable))} -m pytest tests/unit"
+                f"PYTHONPATH=. {sys.executable} -m pytest tests/unit"
             )
         current.note(f"{len(_cases(report))} tests passed")
     mark.write_text(f"{passed} {_hash(report)}")
@@ -145,7 +146,8 @@ def _unit_suite(tree: SourceTree, folder: Path, digest: str) -> Path:
 
 def _reason(case: ElementTree.Element, wrong: ElementTree.Element) -> str:
     lines = (wrong.get("message") or wrong.text or "no reason given").strip().splitlines()
-    return f"{case.get('classname')}.{case.get('name')}: {lines[0]}"
+    name = ".".join(part for part in (case.get("classname"), case.get("name")) if part)
+    return f"{name}: {lines[0]}"
 
 
 def _cases(report: Path) -> list[ElementTree.Element]:
@@ -154,17 +156,16 @@ def _cases(report: Path) -> list[ElementTree.Element]:
 
 def _pytest(folder: Path, report: Path) -> str:
     # The tree's own settings and nothing of this repository's: neither its packages nor its configuration of pytest.
-    arguments = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--quiet",
+    arguments = [sys.executable, "-m", "pytest", "--quiet", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
+    arguments += [
         "--rootdir",
         str(folder),
         "-c",
         str(folder / "pyproject.toml"),
+        "--junitxml",
+        str(report),
+        "tests/unit",
     ]
-    arguments += ["-p", "no:cacheprovider", "--junitxml", str(report), "tests/unit"]
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "DEMAND_FILE"))}
     variables |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -194,22 +195,24 @@ def _write_release(tree: SourceTree, commit: Commit, folder: Path, suite: Path, 
         raise ToolError(
             f"Release {definition.version} has no {FLAGS} in its tree {display(folder)}: add forecast/{FLAGS}."
         )
-    evidence = Evidence(
-        item="unit-tests",
-        file=UNIT,
-        format="junit",
-        sha256=_hash(suite),
-        producer=f"pytest {metadata.version('pytest')}",
-    )
-    manifest = Manifest(
-        version=definition.version,
-        type=definition.type,
-        commit=commit.sha,
-        dirty=commit.dirty,
-        images={"forecast": image},
-        schema_=definition.schema_,
-        flags=Flags(file=FLAGS, sha256=_hash(flags)),
-        evidence=(evidence,),
+    evidence = {
+        "item": "unit-tests",
+        "file": UNIT,
+        "format": "junit",
+        "sha256": _hash(suite),
+        "producer": f"pytest {metadata.version('pytest')}",
+    }
+    manifest = Manifest.model_validate(
+        {
+            "version": definition.version,
+            "type": definition.type,
+            "commit": commit.sha,
+            "dirty": commit.dirty,
+            "images": {"forecast": image},
+            "schema": definition.schema_,
+            "flags": {"file": FLAGS, "sha256": _hash(flags)},
+            "evidence": [evidence],
+        }
     )
     _write(release / FLAGS, flags.read_bytes())
     _write(release / UNIT, suite.read_bytes())
@@ -256,7 +259,9 @@ def _hash(file: Path) -> str:
 @app.command()
 def main(
     version: Annotated[str, typer.Argument(help="A release below forecast/releases, like 1.1.0.")],
-    tree_only: Annotated[bool, typer.Option(help="Only write the source tree, and print its folder.")] = False,
+    tree_only: Annotated[
+        bool, typer.Option("--tree-only", help="Only write the source tree, and print its folder.")
+    ] = False,
 ) -> None:
     """Assemble a release: run its unit suite, build and push its image, write its folder, and print the folder.
 

@@ -73,7 +73,9 @@ def absent(package: str) -> list[str]:
     _demand_apt()
     DEBIAN.mkdir(parents=True, exist_ok=True)
     simulated = _apt(["--simulate", "--no-install-recommends", "install", package], DEBIAN, {"Debug::NoLocking": "1"})
-    found = [line.split()[1] for line in simulated.stdout.splitlines() if line.startswith("Inst ")]
+    installs = [line.split() for line in simulated.stdout.splitlines() if line.startswith("Inst ")]
+    # with a version in brackets after the name it is here already and would only be replaced
+    found = [words[1] for words in installs if not words[2].startswith("[")]
     if simulated.returncode != 0 or package not in found:
         raise ToolError(f"apt cannot say what {package} needs:\n{_tail(simulated.stdout)}\n{_ELSEWHERE}")
     return found

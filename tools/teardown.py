@@ -47,8 +47,7 @@ def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     if not yes and sys.stdin.isatty():
         _ask()
     with lock.hold(paths.UP_LOCK, command="make clean"):
-        with phase("remove the embedded cluster"):
-            cluster.clean()
+        cluster.clean()
         with phase(f"remove {paths.display(paths.LOCAL)}"):
             _remove(paths.LOCAL)
     say(".venv stays; remove it by hand when you want that too: rm -r .venv")

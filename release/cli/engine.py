@@ -186,10 +186,11 @@ class Engine:
 
     def output(self, name: str) -> object:
         """One output of the stack as the state has it, None when there is none. Secrets stay hidden."""
-        if self.select(create=False) is None:
+        try:
+            result = self._run(["stack", "output", "--json", "--stack", self.target.environment])
+        except automation.StackNotFoundError:
             return None
-        result = self._run(["stack", "output", "--json", "--stack", self.target.environment])
-        outputs = json.loads(result.stdout)
+        outputs: dict[str, object] = json.loads(result.stdout)
         return outputs.get(name)
 
     def _run(self, words: list[str]) -> automation.CommandResult:

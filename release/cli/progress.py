@@ -32,6 +32,11 @@ _WORDS: Final[Mapping[OpType, tuple[str, str, str]]] = {
     OpType.DELETE_REPLACED: ("removing the earlier one", "removed the earlier one", "-"),
     OpType.IMPORT: ("importing", "imported", "="),
 }
+# Creating a Job is the whole of its run.
+_JOB_WORDS: Final = ("running", "passed", "+")
+_JOB: Final = ":batch/v1:Job"
+# Removing the Job of an earlier deployment is not worth two lines, unless it takes its time.
+_QUIET_SECONDS: Final = 5.0
 _COLOUR_TAG: Final = re.compile(r"<\{%[^%]*%\}>")
 _PENDING: Final = "pending operations from previous deployment"
 
@@ -41,6 +46,7 @@ class _Running:
     label: str
     words: tuple[str, str, str]
     began: float
+    quiet: bool
     detail: str = ""
     told: float = 0.0
 
@@ -58,6 +64,7 @@ class Progress:
         self._clock = clock
         self._began = clock()
         self._running: dict[str, _Running] = {}
+        self._said: set[str] = set()
         # Reentrant, because rich asks for the live lines while one is printed.
         self._lock = threading.RLock()
         self.failed: list[str] = []
@@ -127,15 +134,19 @@ class Progress:
         if number is not None:
             self.deployment = max(number, self.deployment or 0)
         words = _WORDS.get(metadata.op)
+        if metadata.op in (OpType.CREATE, OpType.CREATE_REPLACEMENT) and metadata.type.endswith(_JOB):
+            words = _JOB_WORDS
         if words is None or state is None or not state.custom or metadata.type.startswith("pulumi:providers:"):
             return
         label = _label(metadata.urn)
         if self._planning:
-            self._console.print(Text(f"  {words[2]} {label}"), soft_wrap=True)
+            if metadata.op is not OpType.DELETE_REPLACED:
+                self._console.print(Text(f"  {words[2]} {label}"), soft_wrap=True)
             return
-        running = _Running(label=label, words=words, began=self._clock())
+        quiet = metadata.op is OpType.DELETE_REPLACED
+        running = _Running(label=label, words=words, began=self._clock(), quiet=quiet)
         self._running[metadata.urn] = running
-        if not self._console.is_terminal:
+        if not (quiet or self._console.is_terminal):
             self._line(f"{label}: {words[0]}")
 
     def _end(self, metadata: StepEventMetadata, *, failed: bool) -> None:
@@ -144,7 +155,10 @@ class Progress:
             self.failed.append(_label(metadata.urn))
         if running is None:
             return
-        took = duration(self._clock() - running.began)
+        seconds = self._clock() - running.began
+        if running.quiet and not failed and seconds < _QUIET_SECONDS:
+            return
+        took = duration(seconds)
         self._line(f"{running.label}: {f'FAILED after {took}' if failed else f'{running.words[1]} in {took}'}")
 
     def _diagnose(self, event: DiagnosticEvent) -> None:
@@ -171,8 +185,11 @@ class Progress:
         if severity in ("error", "mandatory"):
             self.errors.append(text)
         prefix = "" if severity.startswith("info") else f"{severity}: "
-        first, *rest = text.splitlines()
-        self._line("\n".join([f"{prefix}{first}", *(f"          {line}" for line in rest)]))
+        first, *rest = text.expandtabs(2).splitlines()
+        # The provider repeats the log that the error hook has just shown.
+        new = [line for line in rest if line.strip() and line.strip() not in self._said]
+        self._said.update(line.strip() for line in rest)
+        self._line("\n".join([f"{prefix}{first}", *(f"          {line}" for line in new)]))
 
     def _line(self, text: str) -> None:
         self._console.print(Text(f"{duration(self.elapsed):>9} {text}"), soft_wrap=True)

@@ -54,7 +54,7 @@ def _status_text(now: state.Status) -> str:
         lines = [f"{now.environment} runs {healthy.version}, deployment {healthy.deployment}, since {healthy.closed}"]
         lines += [f"  image {name:<9} {reference}" for name, reference in sorted(healthy.opening.images.items())]
     else:
-        lines = [f"{now.environment}: nothing was released here yet"]
+        lines = [f"{now.environment}: no release has been healthy here yet"]
     lines.append(f"  schema          {now.revision or 'none'}")
     lines.append(f"  pods            {now.ready} of {now.desired} ready")
     for name, pods in sorted(now.workloads.items()):

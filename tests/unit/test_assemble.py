@@ -194,15 +194,20 @@ class TestAssemble:
         assert contents(folder) == before
         assert project.suites == ["1.0.0"]
 
-    def test_a_change_of_the_sources_or_the_commit_tests_again(self, project: Project) -> None:
+    def test_a_change_of_the_sources_tests_again(self, project: Project) -> None:
         assemble("1.0.0")
         project.write("energy_forecast/other.py", "X = 1\n")
-        assemble("1.0.0")
-        commit = project.commit()
         folder = assemble("1.0.0")
-        assert len(project.suites) == 3
+        assert len(project.suites) == 2
+        assert 'name="run_2"' in (folder / "evidence" / "unit.xml").read_text()
+
+    def test_another_commit_of_the_same_files_is_named_and_proven_by_the_same_run(self, project: Project) -> None:
+        assemble("1.0.0")
+        (project.root / "README.md").write_text("x\n")
+        commit = project.commit()
+        assert manifest.load(assemble("1.0.0")).manifest.commit == commit
         assert project.built[-1] == ("1.0.0", commit)
-        assert 'name="run_3"' in (folder / "evidence" / "unit.xml").read_text()
+        assert project.suites == ["1.0.0"]
 
     def test_a_report_that_was_changed_is_made_again(self, project: Project) -> None:
         folder = assemble("1.0.0")

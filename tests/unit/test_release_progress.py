@@ -13,6 +13,7 @@ from release.cli.progress import Progress
 
 JOB = "urn:pulumi:staging::release::energy:release:StepJob$kubernetes:batch/v1:Job::migrate"
 COMPONENT = "urn:pulumi:staging::release::energy:release:StepJob::migrate"
+CLAIM = "urn:pulumi:staging::release::energy:data:Database$kubernetes:core/v1:PersistentVolumeClaim::data"
 PROVIDER = "urn:pulumi:staging::release::pulumi:providers:kubernetes::cluster"
 
 
@@ -60,7 +61,47 @@ def test_a_resource_is_shown_when_it_begins_and_with_its_time_when_it_ends() -> 
     shown.step("resourcePreEvent")
     shown.clock.now += 2.7
     shown.step("resOutputsEvent")
-    assert shown.lines() == ["    1.5 s migrate (Job): creating", "    4.2 s migrate (Job): created in 2.7 s"]
+    assert shown.lines() == ["    1.5 s migrate (Job): running", "    4.2 s migrate (Job): passed in 2.7 s"]
+
+
+def test_what_is_no_job_is_created() -> None:
+    shown = Shown()
+    shown.step("resourcePreEvent", CLAIM)
+    shown.step("resOutputsEvent", CLAIM)
+    assert shown.lines() == [
+        "    0.0 s data (PersistentVolumeClaim): creating",
+        "    0.0 s data (PersistentVolumeClaim): created in 0.0 s",
+    ]
+
+
+def test_removing_an_earlier_job_is_shown_only_when_it_takes_its_time_or_fails() -> None:
+    shown = Shown()
+    shown.step("resourcePreEvent", op="delete-replaced")
+    shown.clock.now += 4
+    shown.step("resOutputsEvent", op="delete-replaced")
+    assert shown.lines() == []
+    shown.step("resourcePreEvent", op="delete-replaced")
+    shown.clock.now += 6
+    shown.step("resOutputsEvent", op="delete-replaced")
+    shown.step("resourcePreEvent", op="delete-replaced")
+    shown.step("resOpFailedEvent", op="delete-replaced")
+    assert shown.lines() == [
+        "     10 s migrate (Job): removed the earlier one in 6.0 s",
+        "     10 s migrate (Job): FAILED after 0.0 s",
+    ]
+
+
+def test_a_log_that_was_shown_is_not_shown_again() -> None:
+    shown = Shown()
+    diagnose(shown, "error", "smoke:\n  12:00:01 alive: ok\n  not sensible")
+    diagnose(shown, "error", "2 errors:\n\t* [Job] it failed\n12:00:01 alive: ok\n\n  not sensible", JOB)
+    assert shown.lines() == [
+        "    0.0 s error: smoke:",
+        "            12:00:01 alive: ok",
+        "            not sensible",
+        "    0.0 s error: migrate (Job): 2 errors:",
+        "            * [Job] it failed",
+    ]
 
 
 def test_a_failed_resource_is_shown_and_remembered() -> None:
@@ -85,7 +126,7 @@ def test_what_changes_nothing_real_is_not_shown(urn: str, op: str) -> None:
 
 def test_a_preview_lists_what_would_happen() -> None:
     shown = Shown(planning=True)
-    for op in ("create", "update", "delete", "create-replacement", "same"):
+    for op in ("create", "update", "delete", "delete-replaced", "create-replacement", "same"):
         shown.step("resourcePreEvent", op=op)
         shown.step("resOutputsEvent", op=op)
     assert shown.lines() == ["  + migrate (Job)", "  ~ migrate (Job)", "  - migrate (Job)", "  + migrate (Job)"]
@@ -158,8 +199,8 @@ def test_without_a_terminal_what_lasts_is_repeated_every_half_minute_with_where_
         shown.clock.now += 1
         shown.progress.tick()
     assert shown.lines()[1:] == [
-        "     30 s migrate (Job): creating … 30 s (waiting for the pod)",
-        "1 min 00 s migrate (Job): creating … 1 min 00 s (waiting for the pod)",
+        "     30 s migrate (Job): running … 30 s (waiting for the pod)",
+        "1 min 00 s migrate (Job): running … 1 min 00 s (waiting for the pod)",
     ]
 
 
@@ -172,8 +213,8 @@ def test_on_a_terminal_what_is_under_way_stands_below_the_lines() -> None:
         shown.step("resourcePreEvent", JOB.replace("migrate", "smoke"))
         shown.step("resOutputsEvent")
     text = shown.file.getvalue()
-    assert "migrate (Job): created in 5.0 s" in text
-    assert "smoke (Job): creating … " in text
+    assert "migrate (Job): passed in 5.0 s" in text
+    assert "smoke (Job): running … " in text
 
 
 def test_the_deployments_number_comes_from_the_steps_labels() -> None:

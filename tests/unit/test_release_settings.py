@@ -216,8 +216,8 @@ def test_a_missing_url_is_named_with_both_ways_out() -> None:
 def test_a_bake_that_can_only_be_inconclusive_is_refused_with_both_ways_out() -> None:
     found = problems(values(bakeSeconds="9", bakeRate="2"))
     assert found == (
-        "release:bakeSeconds 9 with release:bakeRate 2 gives 18 samples, and a bake with fewer than 20 is "
-        "inconclusive; raise the time (`pulumi config set release:bakeSeconds 10 -s staging`) or the rate "
+        "release:bakeSeconds 9 with release:bakeRate 2 gives 18 samples, and fewer than 20 say nothing "
+        "about errors and latency; raise the time (`pulumi config set release:bakeSeconds 10 -s staging`) or the rate "
         "(`pulumi config set release:bakeRate 3 -s staging`)",
     )
     assert load(values(bakeSeconds="10", bakeRate="2")).bake_seconds == 10
@@ -227,7 +227,7 @@ def test_a_bake_that_can_only_be_inconclusive_is_refused_with_both_ways_out() ->
 def test_waiting_for_a_lock_ends_before_the_job_does_and_both_ways_out_are_ways_out() -> None:
     found = problems(values(lockTimeoutMilliseconds="30000"))
     assert found == (
-        "release:lockTimeoutMilliseconds 30000 lets a migration wait 1800 s (60 attempts), no less than "
+        "release:lockTimeoutMilliseconds 30000 lets a migration wait 1800 s for a lock (60 attempts), no less than "
         "release:stepDeadlineSeconds 1800; lower the one "
         "(`pulumi config set release:lockTimeoutMilliseconds 15000 -s staging`) or raise the other "
         "(`pulumi config set release:stepDeadlineSeconds 3600 -s staging`)",

@@ -15,6 +15,7 @@ from tools.cluster import bootstrap, certificates, cleanup, node, outside, privi
 from tools.cluster import instance as instances
 from tools.cluster.components import NAMES
 from tools.cluster.condition import is_up, unready
+from tools.cluster.health import Verdict
 from tools.cluster.instance import REGISTRY_HOST, REGISTRY_PORT, Instance
 from tools.errors import ToolError
 from tools.paths import CLUSTER, LOCAL
@@ -23,6 +24,8 @@ from tools.progress import Phase, duration, phase, say
 _START_SECONDS = 300.0
 _SETTLE_SECONDS = 120.0
 _POLL_SECONDS = 0.1
+# short lives in a row: a port taken for a moment mends itself in fewer
+_HOPELESS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,11 @@ class Binaries:
 
     kubernetes: Path
     coredns: Path
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """The binaries that the node needs."""
+        return (self.kubernetes / "hyperkube", self.kubernetes / "etcd", self.coredns / "coredns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,33 +112,47 @@ def _bring_up(binaries: Binaries, current: Phase) -> None:
 
 
 def _start(binaries: Binaries, current: Phase) -> Instance:
-    system = debian.ensure(programs.PACKAGES)
+    system = debian.ensure(programs.PACKAGES).resolve()
     cleanup.remove(instances.load())
     instance = instances.choose()
     certificates.ensure(instance)
     programs.link(instance, binaries.kubernetes, system)
     since = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    visible = (system, *{path.resolve().parent for path in _files(binaries)})
+    visible = (system, *sorted({file.resolve().parent for file in binaries.files}))
     started = outside.start(node.Node(instance=instance, system=system, visible=visible))
-    ready: set[str] = set()
     try:
-        for event in started.events(_START_SECONDS):
-            if event.get("verdict") == "ready":
-                ready.add(event["component"])
-                current.detail(
-                    f"{len(ready)} of {len(NAMES)} ready, last {event['component']} ({duration(current.elapsed)})"
-                )
-            if event.get("component") == "containerd" and event["verdict"] == "ready":
-                bootstrap.import_images(instance, system / "bin/busybox", binaries.coredns / "coredns")
-            if event.get("component") == "kube-apiserver" and event["verdict"] == "ready":
-                bootstrap.apply_manifests(instance)
-            if ready >= set(NAMES):
-                break
+        _follow(started, instance, system / "bin/busybox", binaries.coredns / "coredns", current)
+        current.detail("waiting for node and DNS")
+        bootstrap.wait_ready(instance, since, _SETTLE_SECONDS)
+    except ToolError:
+        # what does not get ready now never will: the next `up` starts afresh
+        _stop(instance)
+        raise
     finally:
         started.close()
-    current.detail("waiting for node and DNS")
-    bootstrap.wait_ready(instance, since, _SETTLE_SECONDS)
     return instance
+
+
+def _follow(started: outside.Started, instance: Instance, busybox: Path, coredns: Path, current: Phase) -> None:
+    """Listen to the supervisor until every component is ready, and give the cluster its images and manifests."""
+    ready: set[str] = set()
+    for event in started.events(_START_SECONDS):
+        name = event.get("component", "")
+        if event.get("failures", 0) >= _HOPELESS:
+            raise ToolError(
+                f"the embedded cluster cannot start: {name} ended {event['failures']} times ({event['exit']}).\n"
+                f"{outside.tail(instance, name)}"
+            )
+        if event.get("verdict") != Verdict.READY:
+            continue
+        ready.add(name)
+        current.detail(f"{len(ready)} of {len(NAMES)} ready, last {name} ({duration(current.elapsed)})")
+        if name == "containerd":
+            bootstrap.import_images(instance, busybox, coredns)
+        if name == "kube-apiserver":
+            bootstrap.apply_manifests(instance)
+        if ready >= set(NAMES):
+            return
 
 
 def _settle(instance: Instance, binaries: Binaries, current: Phase) -> None:
@@ -184,7 +206,3 @@ def _toolchain() -> Binaries:
 
     found = toolchain.ensure(["kubernetes", "coredns"])
     return Binaries(kubernetes=found["kubernetes"].folder, coredns=found["coredns"].folder)
-
-
-def _files(binaries: Binaries) -> tuple[Path, ...]:
-    return (binaries.kubernetes / "hyperkube", binaries.kubernetes / "etcd", binaries.coredns / "coredns")

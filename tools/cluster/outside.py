@@ -49,10 +49,10 @@ class Started:
                 yield event
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._told], [], [], left)[0]:
-                raise ToolError(f"the embedded cluster is not ready after {seconds:.0f} s. {where(self._instance)}")
+                raise ToolError(f"the embedded cluster is not ready after {seconds:.0f} s. {tail(self._instance)}")
             more = os.read(self._told.fileno(), 65536)
             if not more:
-                raise ToolError(f"the embedded cluster's supervisor ended. {where(self._instance)}\n{ELSEWHERE}")
+                raise ToolError(f"the embedded cluster's supervisor ended. {tail(self._instance)}\n{ELSEWHERE}")
             waiting += more
 
     def close(self) -> None:
@@ -60,11 +60,11 @@ class Started:
         self._told.close()
 
 
-def where(instance: Instance) -> str:
-    """Where a person finds out more."""
-    log = instance.logs / "supervisor.log"
-    tail = log.read_text(errors="replace").splitlines()[-5:] if log.is_file() else []
-    return "\n".join([f"Logs are in {instance.logs}; the supervisor's end with:", *tail])
+def tail(instance: Instance, name: str = "supervisor") -> str:
+    """Where the logs are, and how one of them ends."""
+    log = instance.logs / f"{name}.log"
+    lines = log.read_text(errors="replace").splitlines()[-5:] if log.is_file() else []
+    return "\n".join([f"Logs are in {instance.logs}; the one of {name} ends with:", *(line[:300] for line in lines)])
 
 
 def start(described: node.Node) -> Started:
@@ -100,7 +100,7 @@ def start(described: node.Node) -> Started:
         pid = next(event["pid"] for event in started.events(60) if "pid" in event)
         found = node.process(pid)
         if found is None:
-            raise ToolError(f"the embedded cluster's supervisor ended. {where(instance)}")
+            raise ToolError(f"the embedded cluster's supervisor ended. {tail(instance)}")
         node.remember(found, instance.process_file)
         _connect(instance, pid)
         os.write(told, b"go\n")

@@ -52,7 +52,7 @@ def link(instance: Instance, kubernetes: Path, system: Path) -> None:
         raise ToolError(f"the embedded cluster lacks {', '.join(missing)}: remove {system.parent} and run it again.")
     instance.programs.mkdir(parents=True, exist_ok=True)
     for name, target in targets.items():
-        _replace(instance.programs / name, target)
+        _replace(instance.programs / name, target.resolve())
 
 
 def link_iptables(instance: Instance, system: Path) -> str:

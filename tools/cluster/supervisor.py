@@ -131,6 +131,7 @@ class Supervisor:
             life.start_at = time.monotonic() + backoff(life.failures)
             life.last_exit = f"cannot be started: {error}"
             log.error("%s %s", component.name, life.last_exit)
+            self._journal.tell(component=component.name, failures=life.failures, exit=life.last_exit)
         finally:
             os.close(output)
         if life.pid is None:
@@ -167,6 +168,7 @@ class Supervisor:
             *(life.component.name, lived, life.last_exit, backoff(life.failures)),
             self._journal.log_file(life.component.name),
         )
+        self._journal.tell(component=life.component.name, failures=life.failures, exit=life.last_exit)
         self._write()
 
     def _watch(self, life: Life, main: int) -> None:

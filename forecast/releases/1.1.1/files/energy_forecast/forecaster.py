@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from energy_forecast.features import PAST
 from energy_forecast.history import History
-from energy_forecast.interval import Interval, measure
+from energy_forecast.interval import measure
 from energy_forecast.model import Backtest, Model, backtest, fit
 from energy_forecast.slots import slot_of_week
 
@@ -49,7 +49,7 @@ class Forecaster:
     model: Model
     tested: Backtest
     typical_week: NDArray[np.float64]
-    interval: Interval
+    spread: NDArray[np.float64]
 
     @classmethod
     def fitted(cls, history: History) -> Forecaster:
@@ -59,7 +59,7 @@ class Forecaster:
             model=fit(history),
             tested=backtest(history),
             typical_week=history.typical_week(),
-            interval=measure(history),
+            spread=measure(history),
         )
 
     def forecast(self, readings: Mapping[int, float], steps: int) -> Forecast:
@@ -85,5 +85,5 @@ class Forecaster:
     def _ahead(self, past: NDArray[np.float64], start: int, steps: int, basis: Basis) -> Forecast:
         # A linear model can leave the range of its training data; demand cannot fall to nothing.
         demand = np.maximum(self.model.predict(past, start, steps), 0.01 * past.min())
-        low, high = demand * self.interval.low[:steps], demand * self.interval.high[:steps]
-        return Forecast(start=start, demand=demand, low=low, high=high, basis=basis)
+        spread = self.spread[:steps]
+        return Forecast(start=start, demand=demand, low=demand / spread, high=demand * spread, basis=basis)
