@@ -24,7 +24,7 @@ down: venv ## Stop the embedded cluster, keep its data
 	@$(venv_python) -m tools.teardown down
 
 clean: ## Remove the embedded cluster, its data and all local state (.venv stays)
-	@if [ -e '$(local)' ]; then $(MAKE) --no-print-directory venv && $(venv_python) -m tools.teardown clean $(if $(YES),--yes); \
+	@if [ -e '$(local)' ] || [ -x '$(venv_python)' ]; then $(MAKE) --no-print-directory venv && $(venv_python) -m tools.teardown clean $(if $(YES),--yes); \
 	else echo 'nothing to remove: there is no $(local)'; fi
 
 shell: venv ## Open a shell in which plain `pulumi`, `kubectl` and `release` work on ENV

@@ -10,26 +10,32 @@ from collections.abc import Callable
 
 import pulumi
 
+from release.errors import ReleaseError
+from release.failures import Failure
+
 CANCELLED = "was cancelled"
 
 
-def attach(explain: Callable[[str], str], close: Callable[[str], object]) -> None:
-    """Calls `explain` (resource name → text for the user) and `close` (reason) when a resource fails.
+def attach(why: Callable[[str], Failure | None], close: Callable[[str], object]) -> None:
+    """Asks `why` (by the resource's name) and gives the reason to `close`, when a resource fails.
 
     An update that the user interrupts is no failure: its Jobs go on, its record stays open, the next one adopts both.
     """
     closed = threading.Event()
 
     def on_error(args: pulumi.ErrorHookArgs) -> bool:
-        reason = args.errors[0] if args.errors else f"{args.name}: {args.failed_operation} failed"
-        if CANCELLED in reason:
+        error = args.errors[0] if args.errors else f"{args.failed_operation} failed"
+        if CANCELLED in error:
             return False
-        words = explain(args.name)
-        if words:
-            pulumi.log.error(words)
+        failure = why(args.name)
+        if failure is not None:
+            pulumi.log.error(failure.text())
         if not closed.is_set():
             closed.set()
-            close(f"{args.name}: {_first_line(words or reason)}")
+            try:
+                close(failure.sentence if failure else f"{args.name}: {_last_line(error)}")
+            except ReleaseError as problem:
+                pulumi.log.warn(f"the record stays open, the next update closes it: {problem}")
         return False
 
     hook = pulumi.ErrorHook("record-the-failure", on_error)
@@ -45,6 +51,7 @@ def attach(explain: Callable[[str], str], close: Callable[[str], object]) -> Non
     pulumi.runtime.register_resource_transform(transform)
 
 
-def _first_line(text: str) -> str:
+def _last_line(text: str) -> str:
+    """The engine's errors begin with a count and end with the cause."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else text

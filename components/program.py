@@ -48,7 +48,7 @@ def build(root: Path, environment: str, values: Mapping[str, object], secret_key
     steps = plan(Flow.STAGING)
 
     failure_hook.attach(
-        explain=lambda name: failures.explain(client, environment, decided.number, name),
+        why=lambda name: failures.why(client, environment, decided.number, name),
         close=lambda reason: failures.close(client, environment, decided.number, reason),
     )
     gate = Gate(

@@ -45,6 +45,11 @@ class Failure:
     lines: Sequence[str]
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """Name and reason on one line, as a record keeps them; what a reason says beyond its first line is detail."""
+        return f"{self.name}: {self.reason.strip().splitlines()[0] if self.reason.strip() else 'no reason was given'}"
+
     def text(self) -> str:
         """For people: the lines, and the reason last, in place of a last line that says it already."""
         lines = list(self.lines)
@@ -53,16 +58,15 @@ class Failure:
         return "\n".join([f"{self.name}:", *(f"  {line}" for line in [*lines, self.reason])])
 
 
-def explain(client: lightkube.Client, environment: str, deployment: int, name: str) -> str:
-    """Why the resource `name` (a step, or a workload such as `api`) of `deployment` failed; "" when nothing is to say.
+def why(client: lightkube.Client, environment: str, deployment: int, name: str) -> Failure | None:
+    """Why the resource `name` (a step, or a workload such as `api`) of `deployment` failed; None when nothing shows it.
 
-    Never raises: this speaks while another error is under way, so a cluster that does not answer becomes the text.
+    Never raises: this speaks while another error is under way, so a cluster that does not answer becomes the reason.
     """
     try:
-        found = [failure for failure in find(client, environment, deployment) if failure.name == name]
+        return next((failure for failure in find(client, environment, deployment) if failure.name == name), None)
     except ReleaseError as error:
-        return f"{name}: its last log lines cannot be read: {error}"
-    return "\n".join(failure.text() for failure in found)
+        return Failure(name=name, lines=(), reason=f"its last log lines cannot be read: {error}")
 
 
 def find(client: lightkube.Client, environment: str, deployment: int) -> list[Failure]:

@@ -45,14 +45,13 @@ class ServiceType(StrEnum):
 class Key:
     """One configuration key.
 
-    `field` is the attribute of Settings that it fills, None for a secret; `kind` is the type as `Pulumi.yaml` calls it.
+    `field` is the attribute of Settings that it fills, None for a secret.
     `read` turns the text into the attribute's value or raises ValueError; `example` goes into the mending command.
     `shapes` marks what changes a Job or a workload, so that another value makes another deployment.
     """
 
     name: str
     field: str | None
-    kind: str = "string"
     rule: str
     read: Callable[[str], Any]
     example: str = ""
@@ -77,7 +76,6 @@ def _integer(name: str, field: str, low: int, high: int, default: int, descripti
     return Key(
         name=name,
         field=field,
-        kind="integer",
         rule=f"a whole number from {low} to {high}",
         read=read,
         example=str(default),
@@ -100,7 +98,6 @@ def _number(name: str, field: str, low: float, high: float, default: float, desc
     return Key(
         name=name,
         field=field,
-        kind="number",
         rule=f"a number from {low:g} to {high:g}",
         read=read,
         example=f"{default:g}",

@@ -147,14 +147,13 @@ def run(context: Context, arguments: argparse.Namespace) -> Mapping[str, Any]:
         return _verdict(bounds, found)
     if found.baked:
         context.log(f"going on after {found.baked:.0f} of {bounds.seconds:.0f} s baked before")
-    with api.client(bounds.url, arguments.timeout, _MOST_WORKERS) as http:
-        api.reach(context, http, "/healthz", _PATIENCE)
-        load = _Load(context, bounds, found, http, arguments.timeout)
-        try:
-            load.run(arguments.interval)
-        except KeyboardInterrupt as error:
-            error.data = _data(bounds, found)  # type: ignore[attr-defined]
-            raise
+    http = api.client(bounds.url, arguments.timeout, _MOST_WORKERS)
+    api.reach(context, http, "/healthz", _PATIENCE)
+    try:
+        _Load(context, bounds, found, http, arguments.timeout).run(arguments.interval)
+    except KeyboardInterrupt as error:
+        error.data = _data(bounds, found)  # type: ignore[attr-defined]
+        raise
     return _verdict(bounds, found)
 
 
@@ -264,16 +263,25 @@ class _Load:
         started = self._context.monotonic()
         left = self._bounds.seconds - self._found.baked
         requests = max(1, round(left * self._bounds.rate))
-        for number in range(self._workers):
-            threading.Thread(target=self._work, name=f"client {number}", daemon=True).start()
+        workers = [
+            threading.Thread(target=self._work, name=f"client {number}", daemon=True) for number in range(self._workers)
+        ]
+        for worker in workers:
+            worker.start()
         # A thread of its own: a checkpoint that waits for the cluster must not look like a service that is late.
         threading.Thread(target=self._order, args=(requests, started), name="timetable", daemon=True).start()
         try:
             self._gather(requests, started, left, interval)
         finally:
             self._stop.set()
-            for _ in range(self._workers):
+            for _ in workers:
                 self._orders.put(None)
+            patience = self._context.monotonic() + 1.0
+            for worker in workers:
+                worker.join(max(patience - self._context.monotonic(), 0.0))
+            # Closed under a request, a socket's number would go to the next connection, and the request read from it.
+            if not any(worker.is_alive() for worker in workers):
+                self._http.close()
 
     def _order(self, requests: int, started: float) -> None:
         for number in range(requests):
@@ -351,14 +359,7 @@ class _Load:
     def _work(self) -> None:
         while (order := self._orders.get()) is not None and not self._stop.is_set():
             number, due = order
-            try:
-                answer = self._request(number, due)
-            except RuntimeError:
-                # The client was closed between the check above and the sending.
-                if self._stop.is_set():
-                    return
-                raise
-            self._answers.put(answer)
+            self._answers.put(self._request(number, due))
 
     def _request(self, number: int, due: float) -> _Answer:
         """Sends one request; its time counts from when it was due, so waiting for a free worker is no secret."""

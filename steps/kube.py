@@ -8,20 +8,22 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar, cast
 
 import httpx2
 import lightkube
 import msgspec
+from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.models import User
 from lightkube.core.exceptions import ApiError, ConfigError
 from lightkube.core.resource import NamespacedResource
 from lightkube.resources.apps_v1 import Deployment, DeploymentScale
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, Pod
-from lightkube.types import OnErrorResult, PatchType, on_error_raise
+from lightkube.types import OnErrorAction, OnErrorResult, PatchType
 
 from steps.backoff import delays
 from steps.errors import ClusterError
@@ -30,6 +32,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 FIELD_MANAGER = "release-steps"
+_SILENCE_SECONDS = 5.0
+_MOST_FAILURES = 10
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -261,33 +265,38 @@ _KINDS: Mapping[str, type[NamespacedResource]] = {
 }
 
 
+class _Listener(httpx2.HTTPTransport):
+    """Ends a read after some silence, which lightkube's watches otherwise never do."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Sends one request with a bounded wait for each of its bytes."""
+        timeout = {**request.extensions.get("timeout", {}), "read": _SILENCE_SECONDS}
+        request.extensions = {**request.extensions, "timeout": timeout}
+        return super().handle_request(request)
+
+
 class Watch:
     """Lists, then watches, and lists again when the API forgot where the watch was.
 
-    Threads, because the client's watch has no way to come back when nothing happens, and a deadline is exactly for
-    that. They use their own connection, which leaving the context closes under them.
+    Threads, because the client's watch does not come back while nothing happens, and a deadline is exactly for that.
+    Each has its own connection and closes it itself, some seconds after the context was left: closed from outside, its
+    socket's number would go to the next file opened, whose bytes the thread would then read.
     """
 
     def __init__(self, api: lightkube.Client, namespace: str, sources: tuple[Source, ...]) -> None:
+        self._config = api.config
         self._namespace = namespace
         self._sources = sources
-        self._api = lightkube.Client(api.config, namespace=namespace, timeout=httpx2.Timeout(10.0))
         self._events: queue.Queue[Change | Exception] = queue.Queue()
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
         for source in self._sources:
-            threading.Thread(
-                target=self._run,
-                args=(source,),
-                name=f"watch {source.kind}",
-                daemon=True,
-            ).start()
+            threading.Thread(target=self._run, args=(source,), name=f"watch {source.kind}", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
-        self._api.close()
 
     def next(self, timeout: float) -> Change | None:
         """The next change, None when `timeout` seconds passed without one.
@@ -303,37 +312,49 @@ class Watch:
         return event
 
     def _run(self, source: Source) -> None:
+        try:
+            verify = verify_cluster(self._config.cluster, self._config.user or User(), self._config.abs_file)
+            with lightkube.Client(
+                self._config,
+                namespace=self._namespace,
+                timeout=httpx2.Timeout(_SILENCE_SECONDS),
+                transport=_Listener(verify=verify),
+            ) as api:
+                self._watch(api, source)
+        except Exception as error:
+            # Whatever ends the thread must reach who waits for it.
+            self._events.put(error)
+
+    def _watch(self, api: lightkube.Client, source: Source) -> None:
         failures = 0
         while not self._closed.is_set():
             try:
-                for change in self._follow(source):
+                for change in self._follow(api, source):
                     failures = 0
                     self._events.put(change)
-            except Exception as error:
-                # Whatever ends the thread must reach who waits for it.
+            except httpx2.HTTPError as error:
                 failures += 1
-                code = status_code(error)
                 if self._closed.is_set():
                     return
-                if code != 410 and (not isinstance(error, httpx2.HTTPError) or not _transient(error) or failures > 10):
-                    self._events.put(error)
-                    return
+                if status_code(error) != 410 and (not _transient(error) or failures > _MOST_FAILURES):
+                    raise
                 self._closed.wait(min(0.25 * 2**failures, 5.0))
 
-    def _follow(self, source: Source) -> Any:
+    def _follow(self, api: lightkube.Client, source: Source) -> Iterator[Change]:
         resource = _KINDS[source.kind]
         labels = dict(source.labels) or None
-        listing = self._api.list(resource, namespace=self._namespace, labels=labels)
+        listing = api.list(resource, namespace=self._namespace, labels=labels)
         items = {item.metadata.name: _json(item) for item in cast(Any, listing)}
         yield Change(kind=source.kind, items=dict(items))
-        for action, item in self._api.watch(
+        for action, item in api.watch(
             resource,
             namespace=self._namespace,
             labels=labels,
             resource_version=listing.resourceVersion,
-            server_timeout=240,
-            on_error=_raise,
+            on_error=self._on_error,
         ):
+            if self._closed.is_set():
+                return
             name = cast(Any, item).metadata.name
             if action == "DELETED":
                 items.pop(name, None)
@@ -341,6 +362,8 @@ class Watch:
                 items[name] = _json(item)
             yield Change(kind=source.kind, items=dict(items))
 
-
-def _raise(error: Exception, count: int) -> OnErrorResult:
-    return on_error_raise(error, count)
+    def _on_error(self, error: Exception, _: int) -> OnErrorResult:
+        """Goes on where the watch was after mere silence; anything else is for the list to begin anew."""
+        if self._closed.is_set():
+            return OnErrorResult(OnErrorAction.STOP)
+        return OnErrorResult(OnErrorAction.RETRY if isinstance(error, httpx2.ReadTimeout) else OnErrorAction.RAISE)

@@ -1,4 +1,4 @@
-"""Is it there, is it the right one, does a reading that goes in come out in a forecast: each check once, no second try.
+"""Is it there, is it the right one, does it keep a reading and forecast sensibly: each check once, no second try.
 
 Leaves to others: whether it stays so under load (`steps.bake`).
 """

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 import yaml
@@ -45,6 +46,7 @@ def environment(stack: str | None, *, base: Mapping[str, str] = os.environ) -> d
         variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase_file())
     if not uses_own_cluster(stack, base=base):
         variables["KUBECONFIG"] = str(paths.KUBECONFIG)
+        variables |= _around_proxies(base)
     if stack is not None:
         variables |= _configuration(stack, base, embedded="KUBECONFIG" in variables)
     return variables
@@ -77,6 +79,17 @@ def passphrase_file() -> Path:
             with contextlib.suppress(FileExistsError):
                 os.link(file.name, paths.PASSPHRASE)
     return paths.PASSPHRASE
+
+
+def _around_proxies(base: Mapping[str, str]) -> dict[str, str]:
+    """The node is on this machine: where a proxy is set, its address has to go around it."""
+    if not paths.KUBECONFIG.is_file() or not any(base.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
+        return {}
+    server = yaml.safe_load(paths.KUBECONFIG.read_text(encoding="utf-8"))["clusters"][0]["cluster"]["server"]
+    address = urlsplit(server).hostname or ""
+    around = [entry for entry in (base.get("NO_PROXY") or base.get("no_proxy") or "").split(",") if entry]
+    listed = ",".join(around if address in around else [*around, address])
+    return {"NO_PROXY": listed, "no_proxy": listed}
 
 
 def export_lines(variables: Mapping[str, str]) -> str:

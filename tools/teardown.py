@@ -42,7 +42,9 @@ def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     Example: python -m tools.teardown clean --yes
     """
     if not paths.LOCAL.exists():
-        say(f"nothing to remove: there is no {paths.display(paths.LOCAL)}")
+        # A node whose folder was deleted by hand goes on running until it is ended.
+        cluster.clean()
+        say(f"nothing else to remove: there is no {paths.display(paths.LOCAL)}")
         return
     if not yes and sys.stdin.isatty():
         _ask()

@@ -8,7 +8,6 @@ Only then it stops listening, finishes what is in flight and exits with 0. The h
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
@@ -25,7 +24,7 @@ from energy_forecast.logs import log
 
 LOGGER = logging.getLogger(__name__)
 
-_FIRST_REQUEST_SECONDS = 1.0
+_FIRST_REQUEST_SECONDS = 2.0
 # Longer than clients and proxies keep an idle connection: the side that closes first must be the one that sends.
 _KEEP_ALIVE_SECONDS = 75
 _FINISH_SECONDS = 20
@@ -57,18 +56,8 @@ class DrainingServer(uvicorn.Server):
         self._seconds = seconds
         self._told = False
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Handle SIGTERM and SIGINT while serving; unlike uvicorn's own, never raise them again: the exit code is 0."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain."""
+        """Begin to drain, on SIGTERM or SIGINT; uvicorn would raise them again at the end instead of exiting with 0."""
         if self._drain.active and sig == signal.SIGINT:
             self.should_exit = True
         self._drain.begin()

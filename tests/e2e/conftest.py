@@ -16,6 +16,13 @@ from tools import assemble, cluster, images, paths, toolchain
 
 
 @pytest.fixture(scope="session")
+def toolchain_bin() -> Path:
+    """The folder with pulumi and what it needs beside it."""
+    toolchain.ensure(toolchain.FOR_RELEASES)
+    return paths.TOOLCHAIN_BIN
+
+
+@pytest.fixture(scope="session")
 def program_images() -> dict[str, str]:
     """The images of the steps and of PostgreSQL, on a running embedded cluster."""
     toolchain.ensure()

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from release.manifest import Flags, Manifest, Schema
+from release.manifest import Flags, Manifest, ReleaseType, Schema
 from tools import assemble, images, paths, source_tree
 
 PLANTED = "1.3.0"
@@ -66,11 +66,11 @@ def planted() -> Path:
     (release / "flags.json").write_bytes(flags)
     manifest = Manifest(
         version=PLANTED,
-        type="minor",
+        type=ReleaseType.MINOR,
         commit=commit.sha,
         dirty=commit.dirty,
         images={"forecast": image},
-        schema=Schema(revision="0900", compatible=("0900", *base.definition.schema_.compatible)),
+        schema_=Schema(revision="0900", compatible=("0900", *base.definition.schema_.compatible)),
         flags=Flags(file="flags.json", sha256=hashlib.sha256(flags).hexdigest()),
         evidence=(),
     )

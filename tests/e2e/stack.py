@@ -100,7 +100,9 @@ class Stack:
 
     def sql(self, statement: str) -> str:
         """Runs a statement as the owner inside the database's pod; the rows as psql prints them unaligned."""
-        script = 'PGPASSWORD="$(cat /run/secrets/postgres/password)" exec psql -h 127.0.0.1 -U forecast_owner -d forecast'
+        script = (
+            'PGPASSWORD="$(cat /run/secrets/postgres/password)" exec psql -h 127.0.0.1 -U forecast_owner -d forecast'
+        )
         kubectl = ["kubectl", "-n", self.name, "exec", "-i", "database-0", "--", "sh", "-c"]
         done = self._run([*kubectl, f"{script} -v ON_ERROR_STOP=1 -qtA"], check=True, given=statement)
         return done.stdout.strip()
@@ -150,9 +152,20 @@ class Stack:
         for file in paths.STACKS.glob(f"*Pulumi.{self.name}.yaml*"):
             file.unlink()
 
-    def _run(
-        self, command: list[str], *, check: bool, given: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], *, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Any command in the project's folder, with an environment of its own."""
+        return subprocess.run(
+            command,
+            cwd=paths.ROOT,
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=UPDATE_SECONDS,
+            check=False,
+        )
+
+    def _run(self, command: list[str], *, check: bool, given: str | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             cwd=paths.ROOT,

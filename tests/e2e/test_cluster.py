@@ -137,7 +137,9 @@ def push(cluster: Second) -> str:
     busybox = debian.SYSTEM / "bin/busybox"
     content = images.layer(images.pause(busybox))
     layer_digest = hashlib.sha256(content).hexdigest()
-    config = json.dumps(images.configuration(images.pause(busybox), layer_digest)).encode()
+    described = images.configuration(images.pause(busybox), layer_digest)
+    described["config"]["StopSignal"] = "SIGINT"
+    config = json.dumps(described).encode()
     kinds = "application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.container.image.v1+json"
     manifest = json.dumps(
         {
@@ -170,7 +172,11 @@ def sha256(content: bytes) -> str:
 
 def workload(image: str) -> list[Any]:
     """A web server as a stranger would deploy it: not root, read-only, a claim with fsGroup, names looked up by DNS."""
-    script = "test -f /data/id || read -r id < /proc/sys/kernel/random/uuid; test -f /data/id || echo $id > /data/id"
+    script = (
+        "trap 'echo interrupted > /data/end; kill $!; exit 0' INT\n"
+        "test -f /data/id || { read -r id < /proc/sys/kernel/random/uuid; echo $id > /data/id; }\n"
+        "/bin/busybox httpd -f -p 8080 -h /data & wait $!"
+    )
     security = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
     look_up = ["/bin/busybox", "nslookup", "kubernetes.default.svc.cluster.local"]
     documents: list[dict[str, Any]] = [
@@ -209,7 +215,7 @@ def workload(image: str) -> list[Any]:
                             {
                                 "name": "web",
                                 "image": image,
-                                "command": ["/bin/sh", "-c", f"{script}; exec /bin/busybox httpd -f -p 8080 -h /data"],
+                                "command": ["/bin/sh", "-c", script],
                                 "readinessProbe": {"httpGet": {"path": "/id", "port": 8080}, "periodSeconds": 1},
                                 "securityContext": security,
                                 "volumeMounts": [{"name": "data", "mountPath": "/data"}],
@@ -369,6 +375,8 @@ def test_down_leaves_nothing_running_and_up_brings_the_data_back(second: Second)
     second.client().create(ConfigMap(metadata=ObjectMeta(name="kept", namespace=NAMESPACE), data={"a": "1"}))
     written = ask(second)
     second.run("down")
+    (ending,) = (second.instance.data / "volumes").glob("*/end")
+    assert ending.read_text() == "interrupted\n", "the image's own stop signal did not reach the container"
 
     assert not cleanup.leftovers(second.instance)
     assert not any(str(second.local) in one for one in processes())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -227,11 +229,15 @@ class TestImages:
         assert ("bin/busybox", False, 0o755) in members
 
     def test_the_pause_script_ends_at_once_when_told_to(self) -> None:
-        script = images.pause(Path("/bin/true")).files["/pause"][0].decode()
-        process = subprocess.Popen(["sh", "-c", script.replace("while", "echo up\nwhile", 1)], stdout=subprocess.PIPE)
-        assert process.stdout is not None and process.stdout.readline() == b"up\n"
-        process.terminate()
-        assert process.wait(timeout=5) == 0
+        script = images.pause(Path("/bin/true")).files["/pause"][0].decode().replace("while", "echo up\nwhile", 1)
+        process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"up\n"
+            process.terminate()
+            assert process.wait(timeout=5) == 0
+        finally:
+            # in a pod what it started ends with the pod's process namespace
+            os.killpg(process.pid, signal.SIGKILL)
 
     def test_an_unknown_architecture_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("platform.machine", lambda: "vax")
@@ -311,7 +317,7 @@ class TestProcesses:
         stays, ends = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
         ends.terminate()
         try:
-            assert ending.wait_gone([stays.pid, ends.pid, 2**22 + 1], 2) == [stays.pid]
+            assert ending.wait_gone([stays.pid, ends.pid, 2**22 + 1], 0.5) == [stays.pid]
         finally:
             stays.kill()
             stays.wait()
@@ -320,6 +326,27 @@ class TestProcesses:
     def test_only_running_tasks_are_told_to_end(self) -> None:
         listing = "TASK    PID    STATUS\nabc     12     RUNNING\ndef     0      STOPPED\n"
         assert ending.task_pids(listing) == {"abc": 12}
+
+    @pytest.mark.parametrize(
+        ("kind", "wanted", "told"),
+        [
+            ("container", "SIGINT", signal.SIGINT),
+            ("container", "3", signal.SIGQUIT),
+            ("container", "", signal.SIGTERM),
+            ("sandbox", "SIGINT", None),
+        ],
+    )
+    def test_a_container_is_told_to_end_as_its_image_asks(
+        self, kind: str, wanted: str, told: signal.Signals | None
+    ) -> None:
+        metadata = base64.b64encode(json.dumps({"Metadata": {"StopSignal": wanted}}).encode()).decode()
+        extensions = {"io.cri-containerd.container.metadata": {"value": metadata}}
+        description = {"Labels": {"io.cri-containerd.kind": kind}, "Extensions": extensions}
+        assert ending.stop_signal(json.dumps(description)) is told
+
+    @pytest.mark.parametrize("description", ["", "null", "[]", '{"Labels": {}}'])
+    def test_a_container_that_cannot_be_understood_is_told_in_the_usual_way(self, description: str) -> None:
+        assert ending.stop_signal(description) is signal.SIGTERM
 
     def test_a_node_is_described_to_its_supervisor_without_loss(self, instance: Instance, tmp_path: Path) -> None:
         described = node.Node(instance=instance, system=tmp_path / "sys", visible=(tmp_path / "bin",))

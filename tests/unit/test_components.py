@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from components.release_flow import ReleaseFlow, ReleaseFlowArgs, Secrets
 from components.step_job import StepContext, StepJobArgs
 from release import settings
 from release.jobs import JobState
-from release.manifest import Flags, Manifest, Release, Schema
+from release.manifest import Flags, Manifest, Release, ReleaseType, Schema
 from release.plan import Flow, plan
 from steps.vocabulary import Step
 
 DIGEST = "sha256:" + "a" * 64
 IMAGE = f"registry.example/forecast@{DIGEST}"
-PASSWORD = "only-for-this-test-1234"  # noqa: S105 - looked for in what is handed to the engine
+PASSWORD = "only-for-this-test-1234"
 JOB = "kubernetes:batch/v1:Job"
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 
@@ -52,7 +52,7 @@ class Recorder(engine_mocks.Mocks):
         outputs["metadata"] = {"name": f"{args.name}-generated", **metadata}
         return args.resource_id or f"{args.name}-id", outputs
 
-    def call(self, args: engine_mocks.MockCallArgs) -> dict[str, Any]:
+    def call(self, args: engine_mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         raise AssertionError(f"no function of a provider is called, but {args.token} was")
 
     def of(self, type_: str) -> dict[str, Mapping[str, Any]]:
@@ -63,11 +63,11 @@ class Recorder(engine_mocks.Mocks):
 def _manifest() -> Manifest:
     return Manifest(
         version="1.1.0",
-        type="minor",
+        type=ReleaseType.MINOR,
         commit="c" * 40,
         dirty=False,
         images={"forecast": IMAGE},
-        schema=Schema(revision="0002", compatible=("0001", "0002")),
+        schema_=Schema(revision="0002", compatible=("0001", "0002")),
         flags=Flags(file="flags.json", sha256="f" * 64),
         evidence=(),
     )
@@ -86,12 +86,15 @@ def _settings(**changes: str) -> settings.Settings:
     return settings.load(values, {"release:ownerPassword", "release:appPassword"})
 
 
+def _run(program: Callable[[], None]) -> None:
+    pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+
+
 def _register(jobs: Mapping[Step, JobState] | None = None) -> Recorder:
     recorder = Recorder()
     chosen = _settings()
     engine_mocks.set_mocks(recorder, project="release", stack="staging", preview=False)
 
-    @pulumi.runtime.test
     def program() -> None:
         secret = pulumi.Output.secret(PASSWORD)
         ReleaseFlow(
@@ -118,7 +121,7 @@ def _register(jobs: Mapping[Step, JobState] | None = None) -> Recorder:
             ),
         )
 
-    program()
+    _run(program)
     return recorder
 
 
@@ -233,7 +236,6 @@ def test_the_gate_shows_a_policy_plain_values() -> None:
     recorder = Recorder()
     engine_mocks.set_mocks(recorder, project="release", stack="staging", preview=False)
 
-    @pulumi.runtime.test
     def program() -> None:
         Gate(
             "gate",
@@ -247,7 +249,7 @@ def test_the_gate_shows_a_policy_plain_values() -> None:
             ),
         )
 
-    program()
+    _run(program)
     assert recorder.of("energy:release:Gate")["gate"] == {
         "environment": "staging",
         "version": "1.1.0",

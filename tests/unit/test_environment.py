@@ -129,3 +129,12 @@ def test_the_export_lines_survive_a_shell() -> None:
         check=True,
     )
     assert done.stdout == awkward + "\n"
+
+
+def test_the_node_is_reached_around_a_proxy(local: Path) -> None:
+    paths.CLUSTER.mkdir()
+    paths.KUBECONFIG.write_text("clusters: [{cluster: {server: 'https://10.199.4.2:6443'}}]", encoding="utf-8")
+    proxied = {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "localhost,.example"}
+    given = environment(None, base=proxied)
+    assert given["NO_PROXY"] == given["no_proxy"] == "localhost,.example,10.199.4.2"
+    assert "NO_PROXY" not in environment(None, base={})

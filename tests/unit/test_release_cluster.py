@@ -400,6 +400,11 @@ def attempt(
     api.add("configmaps", config_map(result, f"{ENVIRONMENT}-records"))
 
 
+def _explain(client: lightkube.Client, environment: str, deployment: int, name: str) -> str:
+    failure = failures.why(client, environment, deployment, name)
+    return failure.text() if failure else ""
+
+
 def test_a_failed_step_is_explained_by_the_last_lines_of_its_newest_pod(
     api: KubernetesApi, client: lightkube.Client
 ) -> None:
@@ -412,7 +417,7 @@ def test_a_failed_step_is_explained_by_the_last_lines_of_its_newest_pod(
     lines = [f"12:00:{number:02} migrate line {number}" for number in range(30)]
     api.logs[("staging", "migrate-2-b", "step")] = "\n".join([*lines, "", "column “x” does not exist", ""])
     attempt(api, Step.MIGRATE, reason="column “x” does not exist", log="not used\n")
-    text = failures.explain(client, ENVIRONMENT, 2, "migrate")
+    text = _explain(client, ENVIRONMENT, 2, "migrate")
     assert text.splitlines()[0] == "migrate:"
     assert text.splitlines()[-1] == "  column “x” does not exist"
     assert text.count("does not exist") == 1
@@ -420,7 +425,7 @@ def test_a_failed_step_is_explained_by_the_last_lines_of_its_newest_pod(
     assert "the older one" not in text
     assert len(text.splitlines()) <= failures.LINES + 1
     assert [failure.name for failure in failures.find(client, ENVIRONMENT, 2)] == ["migrate"]
-    assert failures.explain(client, ENVIRONMENT, 2, "backup") == ""
+    assert _explain(client, ENVIRONMENT, 2, "backup") == ""
     assert failures.find(client, ENVIRONMENT, 1) == []
 
 
@@ -431,7 +436,7 @@ def test_a_step_that_ran_out_of_time_is_explained_by_the_result_it_left(
     attempt(
         api, Step.MIGRATE, reason="interrupted", log="12:00:01 migrate waits for a lock\n\n12:00:02 migrate waits\n"
     )
-    assert failures.explain(client, ENVIRONMENT, 2, "migrate").splitlines() == [
+    assert _explain(client, ENVIRONMENT, 2, "migrate").splitlines() == [
         "migrate:",
         "  12:00:01 migrate waits for a lock",
         "  12:00:02 migrate waits",
@@ -467,10 +472,10 @@ def test_pods_that_do_not_get_ready_are_explained_and_ready_ones_are_not(
     ready = [{"type": "Ready", "status": "True"}]
     running = {"name": "api", "state": {"running": {}}}
     api.add("pods", workload_pod("api-old", containers=[running], conditions=ready))
-    assert failures.explain(client, ENVIRONMENT, 2, "api") == ""
+    assert _explain(client, ENVIRONMENT, 2, "api") == ""
     api.add("pods", workload_pod("api-new", containers=[running], created=5))
     api.logs[("staging", "api-new", "api")] = "starting\ndatabase is away\n"
-    assert failures.explain(client, ENVIRONMENT, 2, "api").splitlines() == [
+    assert _explain(client, ENVIRONMENT, 2, "api").splitlines() == [
         "api:",
         "  starting",
         "  database is away",
@@ -485,7 +490,7 @@ def test_a_crashing_pod_is_explained_by_what_it_said_last(api: KubernetesApi, cl
         "lastState": {"terminated": {"exitCode": 3, "message": "Traceback\nValueError: no model\n"}},
     }
     api.add("pods", workload_pod("api-new", containers=[crashing]))
-    assert failures.explain(client, ENVIRONMENT, 2, "api") == (
+    assert _explain(client, ENVIRONMENT, 2, "api") == (
         "api:\n  pod api-new is not ready: container api is in CrashLoopBackOff after exit code 3: ValueError: no model"
     )
 
@@ -494,7 +499,9 @@ def test_explaining_never_raises(api: KubernetesApi, client: lightkube.Client) -
     api.forbidden.add("jobs")
     with pytest.raises(ClusterError):
         failures.find(client, ENVIRONMENT, 2)
-    assert failures.explain(client, ENVIRONMENT, 2, "migrate") == (
+    failure = failures.why(client, ENVIRONMENT, 2, "migrate")
+    assert failure is not None
+    assert failure.sentence == (
         "migrate: its last log lines cannot be read: the cluster does not say what failed in staging: jobs is forbidden"
     )
 

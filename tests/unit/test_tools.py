@@ -311,11 +311,9 @@ def test_an_installed_environment_costs_nothing_until_a_requirements_file_change
 def test_a_failed_installation_is_not_taken_for_done(
     bare_venv: Path, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.txt").write_text("no-such-package==1\n")
-    with pytest.raises(ToolError, match=r"pip could not install"):
-        # There is no pip in it, so it counts as broken and is made anew, and then the package is not to be had.
-        monkeypatch.setenv("PIP_NO_INDEX", "1")
-        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    (tmp_path / "a.txt").write_text("one==1\n")
+    monkeypatch.setattr(virtualenv, "_works", lambda _venv: True)
+    with pytest.raises(ToolError, match=r"(?s)pip could not install the packages into .*No module named pip"):
         virtualenv.ensure(["a.txt"], root=tmp_path, venv=bare_venv)
     assert not (bare_venv / "requirements.stamp").exists()
 

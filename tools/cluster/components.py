@@ -122,7 +122,7 @@ def components(instance: Instance) -> tuple[Component, ...]:
             ),
             health=f"https://127.0.0.1:{API_PORT}/readyz",
             after=("etcd",),
-            stop_seconds=1.5,
+            stop_seconds=1.0,
         ),
         Component(
             name="kube-controller-manager",

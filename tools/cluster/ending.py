@@ -6,7 +6,9 @@ written.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import logging
 import os
 import select
@@ -19,11 +21,8 @@ from typing import Protocol
 from tools.cluster.components import Component
 from tools.cluster.instance import Instance
 
-_CONTAINERS_SECONDS = 3.5
+_CONTAINERS_SECONDS = 3.0
 _ASK_SECONDS = 2.0
-_STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"
-# apart from the default: what images of databases and web servers ask for
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 log = logging.getLogger("supervisor")
 
@@ -60,25 +59,37 @@ def _stop(running: Iterable[Running]) -> None:
 
 
 def _stop_containers(ctr: str, environment: dict[str, str]) -> None:
-    tasks = task_pids(_ask([ctr, "tasks", "list"], environment))
-    # a pod's first container holds its network: it goes with the namespace, after those that still use it
-    holders = set(
-        _ask([ctr, "containers", "list", "-q", _has("io.cri-containerd.kind", "sandbox")], environment).split()
-    )
-    special = {
-        name: number
-        for number in _STOP_SIGNALS
-        for name in _ask([ctr, "containers", "list", "-q", _has(_STOP_SIGNAL_LABEL, number.name)], environment).split()
-    }
+    tasks = task_pids(_ask([[ctr, "tasks", "list"]], environment)[0])
+    names = sorted(tasks)
+    described = _ask([[ctr, "containers", "info", name] for name in names], environment)
     pids = []
-    for name, pid in tasks.items():
-        if name not in holders:
-            _signal(pid, special.get(name, signal.SIGTERM))
-            pids.append(pid)
+    for name, description in zip(names, described, strict=True):
+        number = stop_signal(description)
+        # a pod's first container holds its network: it goes with the namespace, after those that still use it
+        if number is not None:
+            _signal(tasks[name], number)
+            pids.append(tasks[name])
     left = wait_gone(pids, _CONTAINERS_SECONDS)
     for pid in left:
         _signal(pid, signal.SIGKILL)
     log.info("%d of %d containers ended by themselves", len(pids) - len(left), len(pids))
+
+
+def stop_signal(description: str) -> signal.Signals | None:
+    """What tells a container to end, from what `ctr containers info` prints; None for a pod's first container.
+
+    An image may ask for another signal than SIGTERM: PostgreSQL's does, because it waits for its clients on SIGTERM.
+    """
+    try:
+        found = json.loads(description)
+        if found["Labels"]["io.cri-containerd.kind"] == "sandbox":
+            return None
+        metadata = json.loads(base64.b64decode(found["Extensions"]["io.cri-containerd.container.metadata"]["value"]))
+        wanted = metadata["Metadata"]["StopSignal"]
+        return signal.Signals(int(wanted)) if wanted.isdigit() else signal.Signals[wanted]
+    except (ValueError, LookupError, AttributeError, TypeError):
+        # the format is containerd's own and may change
+        return signal.SIGTERM
 
 
 def task_pids(listing: str) -> dict[str, int]:
@@ -111,19 +122,23 @@ def wait_gone(pids: Iterable[int], seconds: float) -> list[int]:
             os.close(handle)
 
 
-def _has(label: str, value: str) -> str:
-    return f'labels."{label}"=={value}'
-
-
-def _ask(command: list[str], environment: dict[str, str]) -> str:
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        log.warning("containerd does not answer: the containers end with the namespace")
-        return ""
-    return done.stdout
+def _ask(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> list[str]:
+    """Run commands side by side and give what each printed, nothing for one that failed or took too long."""
+    asked = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for command in commands
+    ]
+    deadline = time.monotonic() + _ASK_SECONDS
+    answers = []
+    for process in asked:
+        try:
+            answers.append(process.communicate(timeout=max(0.0, deadline - time.monotonic()))[0])
+        except subprocess.TimeoutExpired:
+            log.warning("containerd does not answer: some containers end with the namespace")
+            process.kill()
+            process.communicate()
+            answers.append("")
+    return answers
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -12,6 +13,8 @@ from typing import Any
 from tools.cluster.instance import Instance
 
 _LOG_BYTES = 32 << 20
+
+log = logging.getLogger("supervisor")
 
 
 class Journal:
@@ -31,8 +34,12 @@ class Journal:
         with self._lock:
             file = self._instance.state_file
             beside = file.with_suffix(".new")
-            beside.write_text(json.dumps(state, indent=1) + "\n")
-            beside.rename(file)
+            try:
+                beside.write_text(json.dumps(state, indent=1) + "\n")
+                beside.rename(file)
+            except OSError as error:
+                # a full disk must not end the first process, and with it the whole node
+                log.error("the state cannot be written: %s", error)
 
     def tell(self, **event: Any) -> None:
         """One JSON line for whoever started the node; nothing once nobody reads any more."""
@@ -47,6 +54,10 @@ class Journal:
     def trim_logs(self) -> None:
         """Keep every log within 32 MiB and one older part; its writer appends, so cutting it is safe."""
         for file in self._instance.logs.glob("*.log"):
-            if file.stat().st_size > _LOG_BYTES:
+            if file.stat().st_size <= _LOG_BYTES:
+                continue
+            try:
                 shutil.copyfile(file, file.with_suffix(".log.1"))
-                os.truncate(file, 0)
+            except OSError as error:
+                log.error("no copy of %s is kept: %s", file, error)
+            os.truncate(file, 0)

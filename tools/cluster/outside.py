@@ -81,7 +81,7 @@ def start(described: node.Node) -> Started:
     environment = {
         **{name: os.environ[name] for name in ("PATH", "LANG", "RELEASE_LOCAL") if name in os.environ},
         "PYTHONPATH": str(ROOT),
-        "HOME": "/root",
+        "HOME": "/",
     }
     tell, told = os.pipe()
     with (instance.logs / "supervisor.log").open("ab") as log:

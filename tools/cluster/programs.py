@@ -79,7 +79,7 @@ def environment(instance: Instance, system: Path) -> dict[str, str]:
         "CONTAINERD_ADDRESS": str(CONTAINERD_SOCKET),
         "CONTAINERD_NAMESPACE": "k8s.io",
         "KUBECONFIG": str(instance.kubeconfig),
-        "HOME": "/root",
+        "HOME": "/",
         "LANG": "C.UTF-8",
     }
 

@@ -111,7 +111,7 @@ class Supervisor:
 
     def _start(self, life: Life) -> None:
         component = life.component
-        output = os.open(self._journal.log_file(component.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        log_file = str(self._journal.log_file(component.name))
         try:
             life.pid = os.posix_spawn(
                 component.command[0],
@@ -119,8 +119,8 @@ class Supervisor:
                 self._environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
+                    (os.POSIX_SPAWN_OPEN, 1, log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
                 ],
                 setpgroup=0,
                 setsigmask=(),
@@ -132,9 +132,6 @@ class Supervisor:
             life.last_exit = f"cannot be started: {error}"
             log.error("%s %s", component.name, life.last_exit)
             self._journal.tell(component=component.name, failures=life.failures, exit=life.last_exit)
-        finally:
-            os.close(output)
-        if life.pid is None:
             return
         life.started, life.since, life.ready = time.monotonic(), node.now(), False
         life.restarts += 1

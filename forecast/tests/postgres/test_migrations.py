@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 pytestmark = pytest.mark.postgres
 
@@ -125,7 +125,7 @@ def test_a_killed_backfill_keeps_what_it_did_and_converges_when_run_again(
     def migrate() -> None:
         try:
             database.upgrade(tree, revision, "victim")
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             errors.append(error)
 
     thread = threading.Thread(target=migrate)
@@ -166,7 +166,7 @@ def test_an_index_left_half_built_is_built_again(database: Any, compose: Compose
     def migrate() -> None:
         try:
             database.upgrade(tree, "0002", "victim")
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             errors.append(error)
 
     thread = threading.Thread(target=migrate)
