@@ -24,7 +24,7 @@ class WorkloadArgs:
     """One Deployment: `module` is run by Python in `image`, `port` answers /healthz and /readyz.
 
     `flags` names the ConfigMap with flags.json, `database_secret` the Secret with the application's URL;
-    `deadline_seconds` is how long a roll-out may make no progress before it fails.
+    `deadline_seconds` is how long a roll-out may take before it counts as failed.
     """
 
     namespace: str
@@ -47,6 +47,7 @@ class Workload(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: WorkloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("energy:workload:Workload", name, None, opts)
+        timeout = f"{args.deadline_seconds}s"
         apps.v1.Deployment(
             name,
             metadata=meta.v1.ObjectMetaArgs(
@@ -68,7 +69,12 @@ class Workload(pulumi.ComponentResource):
                     spec=_pod(name, args),
                 ),
             ),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # The provider does not look at the progress deadline: only its own timeout ends the wait, and it
+                # leaves the Deployment as it is, the pods of the release before at full number.
+                custom_timeouts=pulumi.CustomTimeouts(create=timeout, update=timeout),
+            ),
         )
         policy.v1.PodDisruptionBudget(
             name,

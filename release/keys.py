@@ -292,7 +292,7 @@ KEYS: Final[tuple[Key, ...]] = (
         10,
         86400,
         600,
-        "Seconds that a roll-out may take without progress.",
+        "Seconds that the roll-out of a workload may take.",
     ),
     _integer(
         "release:lockTimeoutMilliseconds",

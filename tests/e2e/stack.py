@@ -31,7 +31,7 @@ TEST_SETTINGS = {
     "release:maxP99Milliseconds": "5000",
     "release:stepDeadlineSeconds": "30",
     "release:lockTimeoutMilliseconds": "100",
-    "release:rolloutDeadlineSeconds": "25",
+    "release:rolloutDeadlineSeconds": "45",
 }
 
 

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from tests.command_line import REPOSITORY, SECRET, api, environ, keep_record, project, run
+from tests.e2e.processes import end_session
 from tests.unit.kubernetes_api import KubernetesApi
 from tools import paths
 
@@ -174,16 +175,6 @@ def holder() -> int:
     return int(json.loads(next(folder.glob("*.json")).read_text(encoding="utf-8"))["pid"])
 
 
-def end_orphans(session: int) -> None:
-    """End what a killed engine leaves behind: its plugins, which stay in its session."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getsid(int(entry.name)) == session:
-                os.kill(int(entry.name), signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
 def test_interrupted_it_stops_once_and_beside_another_it_does_not_start(stack: Stack, project: Path) -> None:
     stack.plan("number=1,seconds=3")
     running = Running(project)
@@ -215,7 +206,7 @@ def test_killed_during_a_step_it_is_adopted_by_the_next_which_leaves_no_trace_of
     running.wait_for("backup-1 (Resource): created")
     engine = holder()
     os.kill(engine, signal.SIGKILL)
-    end_orphans(engine)
+    end_session(engine)
     assert running.wait() == 1
     assert "the engine was killed (SIGKILL); `release up staging 1.0.0` goes on where it stopped" in running.text
     assert "migrate-1" in stack.pending()
