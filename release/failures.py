@@ -16,7 +16,7 @@ import lightkube
 from lightkube.core.exceptions import ApiError
 from lightkube.models.core_v1 import ContainerStatus
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import Pod
+from lightkube.resources.core_v1 import Event, Pod
 
 from release import cluster
 from release.errors import ClusterError, ReleaseError
@@ -132,6 +132,9 @@ def _step_failure(
         reason = f"the step did not end within its deadline of {limit} s (release:stepDeadlineSeconds)"
         if step is Step.BAKE:
             reason = f"the bake did not end within its deadline of {limit} s (release:bakeSeconds and its start)"
+        # A step that never began has no log; why its pod did not start is in the events, which outlive the pod.
+        if not lines and (warning := _warning(client, job)):
+            reason = f"{reason}; its pod did not start: {warning}"
     elif last is not None and last.reason:
         reason = last.reason
     elif stuck is not None:
@@ -141,6 +144,19 @@ def _step_failure(
             lines[-1] if lines else f"{(verdict.reason if verdict else '')}: {(verdict.message if verdict else '')}"
         )
     return Failure(name=str(step), lines=lines, reason=reason)
+
+
+def _warning(client: lightkube.Client, job: Job) -> str | None:
+    """The last warning about a pod of `job`, None when there is none."""
+    name = (job.metadata.name if job.metadata else None) or ""
+    namespace = job.metadata.namespace if job.metadata else None
+    found = [
+        event
+        for event in client.list(Event, namespace=namespace, fields={"type": "Warning"})
+        if (event.involvedObject.name or "").startswith(f"{name}-") and event.message
+    ]
+    # "Error: ErrImagePull" says less than the message before it, which quotes the registry.
+    return max((event.message or "" for event in found), key=len, default=None)
 
 
 def _workloads(client: lightkube.Client, environment: str) -> list[Failure]:

@@ -22,7 +22,7 @@ from lightkube.core.exceptions import ApiError, ConfigError
 from lightkube.core.resource import NamespacedResource
 from lightkube.resources.apps_v1 import Deployment, DeploymentScale
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import ConfigMap, Pod
+from lightkube.resources.core_v1 import ConfigMap, Event, Pod
 from lightkube.types import OnErrorAction, OnErrorResult, PatchType
 
 from steps.backoff import delays
@@ -61,7 +61,7 @@ def _learn_types() -> None:
     It does so at first use and unprotected: two threads that decode related types for the first time end in a
     segmentation fault (12 of 12 with a short switch interval, none in 20 after this).
     """
-    for kind in (ConfigMap, Deployment, DeploymentScale, Job, Pod):
+    for kind in (ConfigMap, Deployment, DeploymentScale, Event, Job, Pod):
         msgspec.json.Decoder(kind)
 
 

@@ -28,7 +28,7 @@ STATIC = (
     ("lint-imports",),
 )
 UNIT = ("tests/unit", "tests/policies", "forecast/tests/unit")
-END_TO_END = ("tests/e2e",)
+END_TO_END = ("tests/database", "tests/e2e")
 
 
 class Tier(StrEnum):

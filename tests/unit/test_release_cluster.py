@@ -444,6 +444,22 @@ def test_a_step_that_ran_out_of_time_is_explained_by_the_result_it_left(
     ]
 
 
+def test_a_step_that_never_began_is_explained_by_the_warnings_about_its_pod(
+    api: KubernetesApi, client: lightkube.Client
+) -> None:
+    api.add("jobs", job(Step.MIGRATE, 2, condition="Failed", reason="DeadlineExceeded"))
+    pod = f"{job(Step.MIGRATE, 2)['metadata']['name']}-x7k2p"
+    messages = ["Error: ErrImagePull", "Failed to pull image i@sha256:0: not found"]
+    for number, (name, message) in enumerate([*((pod, message) for message in messages), ("other", "a" * 99)]):
+        metadata = {"name": f"event-{number}", "namespace": ENVIRONMENT}
+        api.add(
+            "events", {"metadata": metadata, "involvedObject": {"name": name}, "type": "Warning", "message": message}
+        )
+    assert _explain(client, ENVIRONMENT, 2, "migrate").endswith(
+        "s (release:stepDeadlineSeconds); its pod did not start: Failed to pull image i@sha256:0: not found"
+    )
+
+
 def test_a_step_that_cannot_start_is_explained_by_what_holds_it(api: KubernetesApi, client: lightkube.Client) -> None:
     api.add("jobs", job(Step.BACKUP, 2))
     waiting = {"name": "step", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "image i not found"}}}
