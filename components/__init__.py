@@ -1,1 +1,1 @@
-"""The release as Pulumi components: one component a file, wired in the order of the plan by `components.staging`."""
+"""The release as Pulumi components, one a file; `components.release_flow` wires them in the order of the plan."""

@@ -22,7 +22,7 @@ from components.step_job import StepContext
 from release import cluster, deployment, failures, inputs, manifest, settings
 from release.jobs import job_states
 from release.keys import DataProvider
-from release.plan import Flow, plan
+from release.plan import plan
 from steps.records import Opening
 from steps.vocabulary import records_namespace
 
@@ -45,7 +45,7 @@ def build(root: Path, environment: str, values: Mapping[str, object], secret_key
     records = cluster.records(client, environment)
     fingerprint = inputs.digest(released, chosen, program=inputs.program_digest(root))
     decided = deployment.decide(records, fingerprint, released.manifest.version)
-    steps = plan(Flow.STAGING)
+    steps = plan(chosen.flow)
 
     failure_hook.attach(
         why=lambda name: failures.why(client, environment, decided.number, name),
@@ -80,7 +80,7 @@ def build(root: Path, environment: str, values: Mapping[str, object], secret_key
         who=_who(),
     )
     flow = ReleaseFlow(
-        Flow.STAGING,
+        chosen.flow,
         ReleaseFlowArgs(
             plan=steps,
             context=StepContext(

@@ -1,6 +1,6 @@
 """One step of a release as a Kubernetes Job: named by the deployment, run once, waited for by the engine.
 
-Leaves to others: what the step does (`steps/`), which steps there are and in which order (`components.staging`).
+Leaves to others: what the step does (`steps/`), which steps there are and in which order (`components.release_flow`).
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _pod(args: StepJobArgs, namespace: str) -> core.v1.PodSpecArgs:
             core.v1.EnvVarArgs(
                 name="POD_NAME",
                 value_from=core.v1.EnvVarSourceArgs(
-                    field_ref=core.v1.ObjectFieldSelectorArgs(field_path="metadata.name")
+                    field_ref=core.v1.ObjectFieldSelectorArgs(api_version="v1", field_path="metadata.name")
                 ),
             ),
         ],

@@ -74,5 +74,5 @@ def _mend(context: str | None) -> str:
     file = os.environ.get("KUBECONFIG") or "~/.kube/config"
     return (
         f"looked in {file}, context {context or '(current)'}; start the embedded cluster with `make up`, or name "
-        "another one with `pulumi config set kubernetes:context NAME`"
+        "another one with `kubernetes:context: NAME` in Pulumi.<stack>.yaml"
     )

@@ -17,11 +17,17 @@ from release.settings import Settings, shaping
 
 
 def program_digest(root: Path) -> str:
-    """Hash of the program in `root`: `__main__.py` and the modules of `components/` (64 hex digits).
+    """Hash of the program in `root`: `__main__.py`, `components/` and what decides in `release/` (64 hex digits).
+
+    The command line only watches, so it is no part of it.
 
     Raises ReleaseError when `root` is no project folder.
     """
-    files = [root / "__main__.py", *sorted((root / "components").rglob("*.py"))]
+    files = [
+        root / "__main__.py",
+        *sorted((root / "components").rglob("*.py")),
+        *sorted((root / "release").glob("*.py")),
+    ]
     digest = hashlib.sha256()
     for file in files:
         try:

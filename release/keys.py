@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from release.manifest import check_image
+from release.plan import Flow
 
 MINIMUM_SECRET_LENGTH: Final = 16
 
@@ -198,6 +199,14 @@ KEYS: Final[tuple[Key, ...]] = (
         example=".local/releases/1.0.0",
         description="Folder of the assembled release that this stack deploys (it holds release.yaml).",
         required=True,
+    ),
+    _choice(
+        "release:flow",
+        "flow",
+        Flow,
+        "staging",
+        Flow.STAGING,
+        "Which way a release goes through this environment: staging, or production.",
     ),
     _image("release:stepsImage", "steps_image", True, "Image of the step Jobs, by digest."),
     _image(

@@ -1,6 +1,6 @@
 """The planned steps of a release, in their order: the gate is asked for them and the graph is wired from them.
 
-Leaves to others: what each step is as a resource (`components.staging`) and what it does (`steps/`).
+Leaves to others: what each step is as a resource (`components.release_flow`) and what it does (`steps/`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ class Flow(StrEnum):
     """Which way a release goes through an environment."""
 
     STAGING = "staging"
+    PRODUCTION = "production"
 
 
 ROLL_OUT = "roll-out"

@@ -17,12 +17,15 @@ from typing import Any, Final
 
 from release.errors import SettingsError
 from release.keys import KEYS, BackupProvider, DataProvider, Key, ServiceType
+from release.plan import Flow
 
 # Of fewer answers, one slow or failed one decides, or none shows what is wrong.
 MINIMUM_BAKE_SAMPLES: Final = 20
 # So often `steps migrate` tries to get a lock before it gives up; the pauses in between come on top.
 LOCK_ATTEMPTS: Final = 60
 BAKE_GRACE_SECONDS: Final = 600
+
+_NOT_YET: Final = (("data:provider", DataProvider.AWS), ("release:flow", Flow.PRODUCTION))
 
 _BY_NAME: Final = {key.name: key for key in KEYS}
 # kubernetes:… belongs to the provider, which has more keys than the one used here.
@@ -34,6 +37,7 @@ class Settings:
     """A configuration that passed every rule. Times are seconds unless the name says milliseconds."""
 
     folder: Path
+    flow: Flow
     steps_image: str
     database_image: str | None
     context: str | None
@@ -117,8 +121,8 @@ class _Check:
         if key.secret and key.name not in self._secrets:
             self._problem(key, "is stored as plain text")
             return
-        if value == DataProvider.AWS and key.name == "data:provider":
-            self._problem(key, "is 'aws', which this version cannot deploy yet")
+        if any(key.name == name and value == word for name, word in _NOT_YET):
+            self._problem(key, f"is {value!r}, which this version cannot deploy yet")
             return
         # A stack file may hold a bare number; everything else that counts is text.
         text = str(value) if type(value) in (int, float) else value

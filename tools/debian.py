@@ -24,7 +24,7 @@ SYSTEM = DEBIAN / "sys"
 _DOWNLOAD_SECONDS = 900
 _ELSEWHERE = (
     "The embedded cluster and the image builder take their programs from Debian packages. Elsewhere use a cluster and "
-    "a registry of your own: `pulumi config set kubernetes:context NAME` with any kind, k3d or other cluster."
+    "a registry of your own: `kubernetes:context: NAME` in Pulumi.<stack>.yaml with any kind, k3d or other cluster."
 )
 
 

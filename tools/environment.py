@@ -21,8 +21,8 @@ import yaml
 
 from tools import paths
 
-# Keys of a stack's configuration that name a cluster of the user's own.
-CONTEXT_KEYS = ("kubernetes:context", "kubernetes:kubeconfig")
+# The key of a stack's configuration that names a cluster of the user's own.
+CONTEXT_KEY = "kubernetes:context"
 
 
 def environment(stack: str | None, *, base: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -64,7 +64,7 @@ def uses_own_cluster(stack: str | None, *, base: Mapping[str, str] = os.environ)
         return False
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     config = document.get("config") if isinstance(document, dict) else None
-    return isinstance(config, dict) and any(config.get(key) for key in CONTEXT_KEYS)
+    return isinstance(config, dict) and bool(config.get(CONTEXT_KEY))
 
 
 def passphrase_file() -> Path:

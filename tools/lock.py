@@ -55,7 +55,7 @@ def hold(path: Path, *, command: str | None = None, wait: bool = False) -> Itera
     except PermissionError as error:
         raise ToolError(
             f"{path} cannot be written by {getpass.getuser()}: it was probably made with sudo. Go on with sudo, or "
-            f"take it over: sudo chown -R {os.getuid()}:{os.getgid()} {path.parent}"
+            f"take it over: sudo chown {os.getuid()}:{os.getgid()} {path.parent} {path}"
         ) from error
     try:
         try:

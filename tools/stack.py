@@ -70,6 +70,8 @@ def image_commands(stack: str, images: Mapping[str, str]) -> list[str]:
     chosen = {**os.environ, **environment(stack)}.get("PULUMI_OPTION_CONFIG_FILE")
     config = _config(_load(paths.ROOT / chosen if chosen else paths.stack_file(stack)))
     wanted = _image_keys(images)
+    if config.get("data:provider") == "url":
+        del wanted["release:databaseImage"]
     return [f"pulumi config set {key} {image} -s {stack}" for key, image in wanted.items() if config.get(key) != image]
 
 

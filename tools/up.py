@@ -89,8 +89,14 @@ def _check(target: str, version: str) -> None:
 def _prepare_embedded(target: str, version: str, times: Times) -> None:
     # Imported here, as below: the refusal of a second `make up` needs none of it.
     from tools import assemble, cluster, images
+    from tools.images.registry import VARIABLE
 
     _demand_privilege()
+    if os.environ.get(VARIABLE):
+        raise ToolError(
+            f"{VARIABLE} names a registry that the embedded cluster cannot reach: unset it, or choose another cluster "
+            f"by KUBECONFIG or by kubernetes:context in {paths.stack_file(target).name}"
+        )
     with times.part("toolchain"), phase("toolchain"):
         toolchain.ensure()
     with times.part("cluster"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,10 +46,13 @@ def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="session")
-def assembled(program_images: dict[str, str]) -> dict[str, Path]:
-    """The releases that the tests deploy, by version."""
+def assembled(program_images: dict[str, str]) -> Iterator[dict[str, Path]]:
+    """The releases that the tests deploy, by version; those that only the tests know are removed again."""
     found = {version: assemble.assemble(version) for version in ("1.0.0", "1.1.0")}
-    return {**found, releases.PLANTED: releases.planted()}
+    planted = {releases.PLANTED: releases.planted(), releases.UNBUILT: releases.unbuilt(found["1.1.0"])}
+    yield {**found, **planted}
+    for folder in planted.values():
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ import json
 import shutil
 from pathlib import Path
 
-from release.manifest import Flags, Manifest, ReleaseType, Schema
+from release.manifest import Flags, Manifest, ReleaseType, Schema, load
 from tools import assemble, images, paths, source_tree
 
 PLANTED = "1.3.0"
+UNBUILT = "1.4.0"
 
 _MIGRATION = '''
 """Planted: fails, hangs or is slow, as the tables test_fail, test_hang and test_slow say."""
@@ -75,4 +76,17 @@ def planted() -> Path:
         evidence=(),
     )
     (release / "release.yaml").write_text(manifest.to_yaml())
+    return release
+
+
+def unbuilt(base: Path) -> Path:
+    """The folder of release 1.4.0: `base` again, but with an image that no registry has."""
+    release = paths.RELEASES / UNBUILT
+    shutil.rmtree(release, ignore_errors=True)
+    shutil.copytree(base, release)
+    manifest = load(base).manifest
+    repository = manifest.images["forecast"].partition("@")[0]
+    missing = {"forecast": f"{repository}@sha256:{hashlib.sha256(UNBUILT.encode()).hexdigest()}"}
+    changed = manifest.model_copy(update={"version": UNBUILT, "images": missing})
+    (release / "release.yaml").write_text(changed.to_yaml())
     return release

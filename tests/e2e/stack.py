@@ -29,7 +29,7 @@ TEST_SETTINGS = {
     "release:bakeSeconds": "5",
     "release:bakeRate": "10",
     "release:maxP99Milliseconds": "5000",
-    "release:stepDeadlineSeconds": "30",
+    "release:stepDeadlineSeconds": "20",
     "release:lockTimeoutMilliseconds": "100",
     "release:rolloutDeadlineSeconds": "45",
 }
@@ -136,6 +136,15 @@ class Stack:
         deployment = self.client.get(Deployment, name, namespace=self.name)
         assert deployment.status is not None and deployment.spec is not None
         return deployment.status.readyReplicas or 0, deployment.spec.replicas or 0
+
+    def scale_database(self, pods: int) -> None:
+        """Takes the database away (0) or brings it back (1), and waits until it is so."""
+        kubectl = ["kubectl", "-n", self.name]
+        self._run([*kubectl, "scale", "statefulset/database", f"--replicas={pods}"], check=True)
+        wanted = "--for=condition=Ready" if pods else "--for=delete"
+        if pods:
+            self._run([*kubectl, "rollout", "status", "statefulset/database", "--timeout=60s"], check=True)
+        self._run([*kubectl, "wait", wanted, "pod/database-0", "--timeout=60s"], check=True)
 
     def config_maps(self) -> list[ConfigMap]:
         """Everything in the records' namespace."""

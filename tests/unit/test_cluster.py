@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -96,7 +97,7 @@ class TestNames:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(instances, "_used_networks", lambda: [IPv4Network("10.0.0.0/8")])
-        with pytest.raises(ToolError, match="pulumi config set kubernetes:context"):
+        with pytest.raises(ToolError, match="kubernetes:context: NAME"):
             instances.choose(tmp_path)
 
 
@@ -237,7 +238,8 @@ class TestImages:
             assert process.wait(timeout=5) == 0
         finally:
             # in a pod what it started ends with the pod's process namespace
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def test_an_unknown_architecture_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("platform.machine", lambda: "vax")

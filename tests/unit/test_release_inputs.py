@@ -12,6 +12,7 @@ from release import inputs, settings
 from release.errors import ReleaseError
 from release.keys import KEYS, DataProvider, ServiceType
 from release.manifest import Flags, Manifest, Release, ReleaseType, Schema
+from release.plan import Flow
 from release.settings import Settings
 
 IMAGE = "registry.example/forecast@sha256:" + "a" * 64
@@ -38,6 +39,7 @@ def configured() -> Settings:
 
 
 CHANGED: dict[str, Any] = {
+    "flow": Flow.PRODUCTION,
     "folder": Path("b"),
     "steps_image": OTHER,
     "database_image": OTHER,
@@ -79,6 +81,9 @@ def project(folder: Path) -> Path:
     (folder / "__main__.py").write_text("main", encoding="utf-8")
     (folder / "components" / "a.py").write_text("one", encoding="utf-8")
     (folder / "components" / "b.py").write_text("two", encoding="utf-8")
+    (folder / "release" / "cli").mkdir(parents=True)
+    (folder / "release" / "plan.py").write_text("plan", encoding="utf-8")
+    (folder / "release" / "cli" / "up.py").write_text("watch", encoding="utf-8")
     return folder
 
 
@@ -95,7 +100,16 @@ def test_the_program_is_its_main_file_and_its_components_and_where_a_line_stands
     seen.append(inputs.program_digest(root))
     (root / "components" / "b.py").rename(root / "components" / "c.py")
     seen.append(inputs.program_digest(root))
-    assert len(set(seen)) == 4
+    (root / "release" / "plan.py").write_text("another order", encoding="utf-8")
+    seen.append(inputs.program_digest(root))
+    assert len(set(seen)) == 5
+
+
+def test_the_command_line_is_no_part_of_the_program(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    before = inputs.program_digest(root)
+    (root / "release" / "cli" / "up.py").write_text("watch closely", encoding="utf-8")
+    assert inputs.program_digest(root) == before
 
 
 def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from release import settings
 from release.errors import SettingsError
 from release.keys import KEYS, BackupProvider, DataProvider, ServiceType
+from release.plan import Flow
 from release.settings import Settings
 
 IMAGE = "registry.example/steps@sha256:" + "a" * 64
@@ -49,6 +50,7 @@ def problems(given: dict[str, Any], secrets: set[str] = SECRETS) -> tuple[str, .
 def test_the_least_that_is_needed_gets_the_defaults() -> None:
     assert load(values()) == Settings(
         folder=Path(".local/releases/1.0.0"),
+        flow=Flow.STAGING,
         steps_image=IMAGE,
         database_image=IMAGE,
         context=None,
@@ -126,6 +128,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("kubernetes:context", "two words", "is 'two words'"),
     ("data:provider", "cloud", "rule: one of in-cluster, url"),
     ("data:provider", "aws", "is 'aws', which this version cannot deploy yet"),
+    ("release:flow", "production", "is 'production', which this version cannot deploy yet"),
     ("backup:provider", "none", "is 'none'"),
     ("release:apiReplicas", "0", "rule: a whole number from 1 to 100"),
     ("release:apiReplicas", "-1", "is '-1'"),
@@ -250,8 +253,17 @@ def test_the_project_declares_every_key_as_the_table_has_it() -> None:
         assert not own or entry["type"] == "string"
 
 
-@pytest.mark.parametrize("stack", ["staging", "prod"])
-def test_the_tracked_stacks_set_only_keys_of_the_table(stack: str) -> None:
+def _tracked(stack: str) -> dict[str, Any]:
     file = Path(__file__).parents[2] / f"Pulumi.{stack}.yaml"
-    given = yaml.safe_load(file.read_text(encoding="utf-8"))["config"]
-    load({**values(), **given})
+    given: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["config"]
+    return given
+
+
+def test_the_tracked_staging_can_be_deployed() -> None:
+    load({**values(), **_tracked("staging")})
+
+
+def test_the_tracked_production_is_refused_for_its_flow_alone() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({**values(), **_tracked("prod")})
+    assert [problem.split(" ")[0] for problem in refused.value.problems] == ["release:flow"]

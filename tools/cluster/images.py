@@ -58,7 +58,7 @@ def architecture() -> str:
     if machine not in _ARCHITECTURES:
         raise ToolError(
             f"the embedded cluster does not know the architecture {machine}; use another cluster: "
-            "`pulumi config set kubernetes:context NAME`."
+            "`kubernetes:context: NAME` in Pulumi.<stack>.yaml."
         )
     return _ARCHITECTURES[machine]
 

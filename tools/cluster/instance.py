@@ -152,7 +152,7 @@ def choose(folder: Path = CLUSTER) -> Instance:
             return Instance(folder=folder, subnet=subnet)
     raise ToolError(
         f"no free /30 in {NODE_NETWORKS} for the embedded cluster: this machine has routes over all that were tried. "
-        "See `ip route`; or use another cluster: `pulumi config set kubernetes:context NAME`."
+        "See `ip route`; or use another cluster: `kubernetes:context: NAME` in Pulumi.<stack>.yaml."
     )
 
 

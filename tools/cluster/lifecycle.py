@@ -198,7 +198,8 @@ def _stop(instance: Instance) -> None:
 
 def _clean(instance: Instance) -> None:
     _stop(instance)
-    shutil.rmtree(instance.folder)
+    if instance.folder.exists():
+        shutil.rmtree(instance.folder)
 
 
 def _toolchain() -> Binaries:
