@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import lightkube
 import pytest
@@ -308,7 +309,7 @@ def test_a_missing_newest_record_is_found(staging: Stack) -> None:
 
 
 def _ready_pods(stack: Stack, version: str) -> int:
-    labels = {"app.kubernetes.io/name": "api", "app.kubernetes.io/version": version}
+    labels: dict[str, Any] = {"app.kubernetes.io/name": "api", "app.kubernetes.io/version": version}
     pods = stack.client.list(Pod, namespace=stack.name, labels=labels)
     conditions = [(pod.status.conditions if pod.status else None) or [] for pod in pods]
     return sum(any(each.type == "Ready" and each.status == "True" for each in pod) for pod in conditions)
