@@ -65,7 +65,10 @@ def up(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="The assembled release, such as 1.1.0.")],
     preview: Annotated[bool, typer.Option("--preview", help="Show what would happen; change nothing.")] = False,
 ) -> None:
-    """Release VERSION to ENV, or go on with it where an earlier update stopped."""
+    """Release VERSION to ENV, or go on with it where an earlier update stopped.
+
+    Example: release up staging 1.1.0
+    """
     # The Automation API takes most of a second to import, which the other commands need not wait for.
     from release.cli.up import preview as show
     from release.cli.up import up as run
@@ -75,7 +78,10 @@ def up(
 
 @app.command()
 def status(environment: Environment, as_json: AsJson = False) -> None:
-    """Show what runs in ENV: version, schema revision, pods, URL, and what is under way."""
+    """Show what runs in ENV: version, schema revision, pods, URL, and what is under way.
+
+    Example: release status staging --json
+    """
     from release.cli.reports import status as report
 
     typer.echo(report(environment, as_json=as_json))
@@ -89,7 +95,10 @@ def history(
         bool, typer.Option("--verify", help="Check the chain of records; exit code 1 when it does not hold.")
     ] = False,
 ) -> None:
-    """List the deployments of ENV, from their records."""
+    """List the deployments of ENV, from their records.
+
+    Example: release history staging --verify
+    """
     from release.cli.reports import history as report
 
     text, sound = report(environment, as_json=as_json, verify=verify)
