@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pulumi
-from pulumi_kubernetes import core, meta
+from pulumi_kubernetes import core
 
-from components.labels import labels
+from components.claim import Storage, protected_claim
 from components.pods import Size, secret_file
 from components.step_job import StepContext, StepJob, StepJobArgs
 from steps.vocabulary import Step
@@ -20,11 +20,10 @@ CLAIM = "backups"
 
 @dataclass(frozen=True, kw_only=True)
 class BackupStorageArgs:
-    """`storage` is a Kubernetes quantity; `storage_class` None for the cluster's default."""
+    """How large the claim is, and where."""
 
     namespace: str
-    storage: str
-    storage_class: str | None
+    storage: Storage
 
 
 class BackupStorage(pulumi.ComponentResource):
@@ -32,22 +31,7 @@ class BackupStorage(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: BackupStorageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("energy:data:BackupStorage", name, None, opts)
-        core.v1.PersistentVolumeClaim(
-            "backups",
-            metadata=meta.v1.ObjectMetaArgs(
-                name=CLAIM,
-                namespace=args.namespace,
-                labels=labels("backup"),
-                # A class that binds on first use leaves the claim pending until the first backup's pod is there.
-                annotations={"pulumi.com/skipAwait": "true"},
-            ),
-            spec=core.v1.PersistentVolumeClaimSpecArgs(
-                access_modes=["ReadWriteOnce"],
-                storage_class_name=args.storage_class,
-                resources=core.v1.VolumeResourceRequirementsArgs(requests={"storage": args.storage}),
-            ),
-            opts=pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True),
-        )
+        protected_claim(CLAIM, namespace=args.namespace, role="backup", storage=args.storage, parent=self)
         self.register_outputs({})
 
 

@@ -5,12 +5,13 @@ Leaves to others: roles and grants (`components.access`), backup, migrations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
 import pulumi
 from pulumi_kubernetes import apps, core, meta
 
+from components.claim import Storage, protected_claim
 from components.labels import labels, role
 from components.postgres import NAME, OWNER, SUPERUSER_SECRET, server_pod
 
@@ -21,7 +22,7 @@ APPLICATION = "forecast_app"
 class DatabaseArgs:
     """`url` is the owner's URL of an existing PostgreSQL; without it one is run in the cluster from `image`.
 
-    `storage` is a Kubernetes quantity, `storage_class` None for the cluster's default. The passwords are secrets.
+    `storage` is for the one in the cluster. The passwords are secrets.
     """
 
     namespace: str
@@ -29,8 +30,7 @@ class DatabaseArgs:
     owner_password: pulumi.Output[str] | None = None
     url: pulumi.Output[str] | None = None
     image: str | None = None
-    storage: str = "10Gi"
-    storage_class: str | None = None
+    storage: Storage = field(default_factory=lambda: Storage(size="10Gi", storage_class=None))
 
     def __post_init__(self) -> None:
         if (self.url is None) == (self.image is None):
@@ -80,21 +80,8 @@ class Database(pulumi.ComponentResource):
             string_data={"password": args.owner_password},
             opts=child,
         )
-        claim = core.v1.PersistentVolumeClaim(
-            "data",
-            metadata=meta.v1.ObjectMetaArgs(
-                name="database",
-                namespace=args.namespace,
-                labels=labels("database"),
-                # A class that binds on first use leaves the claim pending until the pod is there.
-                annotations={"pulumi.com/skipAwait": "true"},
-            ),
-            spec=core.v1.PersistentVolumeClaimSpecArgs(
-                access_modes=["ReadWriteOnce"],
-                storage_class_name=args.storage_class,
-                resources=core.v1.VolumeResourceRequirementsArgs(requests={"storage": args.storage}),
-            ),
-            opts=pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True),
+        claim = protected_claim(
+            "database", namespace=args.namespace, role="database", storage=args.storage, parent=self
         )
         service = core.v1.Service(
             "database",

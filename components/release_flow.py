@@ -14,6 +14,7 @@ from components.access import Access, AccessArgs
 from components.backup import Backup, BackupArgs, BackupStorage, BackupStorageArgs
 from components.bake import Bake, BakeArgs
 from components.capacity import Capacity, CapacityArgs
+from components.claim import Storage
 from components.database import Database, DatabaseArgs
 from components.environment import Environment, EnvironmentArgs
 from components.migration import Migration, MigrationArgs
@@ -123,15 +124,15 @@ class ReleaseFlow(pulumi.ComponentResource):
                 url=args.secrets.database_url,
                 owner_password=args.secrets.owner_password,
                 application_password=args.secrets.application_password,
-                storage=settings.database_storage,
-                storage_class=settings.storage_class,
+                storage=Storage(size=settings.database_storage, storage_class=settings.storage_class),
             ),
             opts=opts,
         )
         storage = BackupStorage(
             "backup-storage",
             BackupStorageArgs(
-                namespace=namespace, storage=settings.backup_storage, storage_class=settings.storage_class
+                namespace=namespace,
+                storage=Storage(size=settings.backup_storage, storage_class=settings.storage_class),
             ),
             opts=opts,
         )
