@@ -170,7 +170,8 @@ def _clear_notes(engine: Engine, stack: automation.Stack, progress: Progress) ->
 
 def _succeeded(target: Target, release: Release, progress: Progress, took: str) -> None:
     environment, version = target.environment, release.manifest.version
-    changed = any(count for op, count in progress.changes.items() if op != "same")
+    # The head of the records is read at every update, which changes nothing.
+    changed = any(count for op, count in progress.changes.items() if op not in {"same", "read"})
     outcome = f"released in {took}" if changed else "nothing to change"
     lines = [f"{environment} runs {version}: {outcome}"]
     try:
