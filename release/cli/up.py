@@ -246,7 +246,7 @@ def _say_last_words(engine: Engine, progress: Progress) -> None:
             if failure.reason not in said:
                 _say(failure.text())
         if found:
-            reason = f"{found[0].name}: {found[0].reason}"
+            reason = found[0].sentence
         others = locks.find(engine.backend, engine.project, environment)
         if not others and failures.close(client, environment, number, reason):
             _say(f"record {number} is closed as failed")

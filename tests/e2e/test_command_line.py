@@ -204,6 +204,11 @@ def test_killed_during_a_step_it_is_adopted_by_the_next_which_leaves_no_trace_of
     running = Running(project)
     running.wait_for("migrate-1 (Resource): creating")
     running.wait_for("backup-1 (Resource): created")
+    # The engine announces an operation before it notes it in the state; killed in between, there is nothing to adopt.
+    ends = time.monotonic() + 30
+    while "migrate-1" not in stack.pending():
+        assert time.monotonic() < ends, "the engine never noted what it began"
+        time.sleep(0.05)
     engine = holder()
     os.kill(engine, signal.SIGKILL)
     end_session(engine)
